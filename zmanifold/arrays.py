@@ -1,0 +1,363 @@
+"""The boundary: whatever the user has becomes a checked tensor here, once."""
+
+from __future__ import annotations
+
+import math
+import operator
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from zmanifold.errors import InputError, unknown_name
+
+__all__ = [
+    "as_points",
+    "as_rows",
+    "check_count",
+    "check_n_neighbors",
+    "resolve_device",
+    "rescaled",
+    "working_memory",
+]
+
+# These hold every value of the narrow type exactly, at half of float64's memory.
+_EXACT_IN_FLOAT32 = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.float16, torch.bfloat16}
+
+_DEFAULT_CPU_MEMORY = 512 * 2**20
+
+
+def resolve_device(device: str | torch.device = "auto", *, like: object = None) -> torch.device:
+    """Turn a device's name into a device that exists here.
+
+    Parameters
+    ----------
+    device : str or torch.device, default="auto"
+        "cpu", "cuda", "cuda:N", or "auto": the device of `like` if that is a tensor, else a GPU
+        where there is one, else the CPU.
+    like : object, optional
+        The user's array.
+
+    Returns
+    -------
+    torch.device
+        A device on which tensors can be made.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or no such device is here.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import resolve_device
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if isinstance(device, str) and device == "auto":
+        if isinstance(like, Tensor):
+            return like.device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda"]) from None
+    if resolved.type not in ("cpu", "cuda"):
+        raise unknown_name("device", str(device), ["auto", "cpu", "cuda"])
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (resolved.index or 0) >= count:
+            raise InputError(
+                f"device={str(device)!r} is asked for but torch finds {count} CUDA devices here: "
+                "use device='cpu' or 'auto'."
+            )
+    return resolved
+
+
+def working_memory(memory_limit: int | None, device: torch.device) -> int:
+    """Bytes that the chunked routines may use above the data.
+
+    Parameters
+    ----------
+    memory_limit : int or None
+        What the user allows; None takes 512 MiB on a CPU and a quarter of what is free on a GPU.
+    device : torch.device
+        Where the work runs.
+
+    Returns
+    -------
+    int
+        The number of bytes, at least 1 MiB.
+
+    Raises
+    ------
+    InputError
+        If `memory_limit` is below 1 MiB, where a chunk no longer holds a single row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.arrays import working_memory
+    >>> working_memory(2**30, torch.device("cpu"))
+    1073741824
+    """
+    if memory_limit is None:
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            return int(free) // 4
+        return _DEFAULT_CPU_MEMORY
+    limit = check_count("memory_limit", memory_limit)
+    if limit < 2**20:
+        raise InputError(f"memory_limit={limit} is below 1 MiB (2**20 bytes): allow at least that much.")
+    return limit
+
+
+def check_count(name: str, value: Any, *, least: int = 1) -> int:
+    """Return `value` as an int if it is a whole number of at least `least`.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's name, for the message.
+    value : object
+        What was given.
+    least : int, default=1
+        The smallest number allowed.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    InputError
+        If it is not a whole number, or too small.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import check_count
+    >>> check_count("seeds", 3)
+    3
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name}={value!r} is not a whole number: give an integer >= {least}.") from None
+    if number < least:
+        raise InputError(f"{name}={number} is too small: give an integer >= {least}.")
+    return number
+
+
+def check_n_neighbors(value: Any, n_points: int, *, least: int = 1) -> int:
+    """Return the number of neighbours if `n_points` points have that many others.
+
+    Parameters
+    ----------
+    value : object
+        The number of neighbours k asked for.
+    n_points : int
+        How many points there are.
+    least : int, default=1
+        The smallest k that makes sense to the caller.
+
+    Returns
+    -------
+    int
+        k, with least <= k < n_points.
+
+    Raises
+    ------
+    InputError
+        If it lies outside.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import check_n_neighbors
+    >>> check_n_neighbors(8, 100)
+    8
+    """
+    k = check_count("n_neighbors", value, least=least)
+    if k >= n_points:
+        raise InputError(
+            f"n_neighbors={k} needs more than {k} points, got {n_points}: lower n_neighbors."
+        )
+    return k
+
+
+def as_points(
+    X: Any, *, name: str = "X", min_features: int = 1, device: torch.device | None = None
+) -> Float[Tensor, "n d"]:
+    """Turn the user's array into a finite, contiguous float32 or float64 tensor (n, d).
+
+    Parameters
+    ----------
+    X : array-like or torch.Tensor of shape (n, d)
+        Points. Integers of up to 16 bits and half floats become float32, which holds them
+        exactly; wider integers become float64. float32 and float64 stay as they are, and share
+        memory with `X` where that is contiguous and already on `device`.
+    name : str, default="X"
+        What the array is called in messages.
+    min_features : int, default=1
+        The smallest d allowed.
+    device : torch.device, optional
+        Where the tensor shall be; by default where the data is.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, d)
+        The points, n >= 2.
+
+    Raises
+    ------
+    InputError
+        If the array is not numeric, not real, not finite, not 2-D, or too small.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import as_points
+    >>> as_points([[0, 1], [2, 3]]).dtype
+    torch.float64
+    """
+    tensor = _real_tensor(X, name)
+    if tensor.ndim != 2:
+        raise InputError(
+            f"{name} has {tensor.ndim} dimension(s) but must be 2-D, (points, features): "
+            f"reshape it, {name}.reshape(len({name}), -1) for images."
+        )
+    n, d = tensor.shape
+    if n < 2:
+        raise InputError(f"{name} has {n} point(s) but at least 2 are needed: give more rows.")
+    if d < min_features:
+        raise InputError(
+            f"{name} has {d} feature(s) but at least {min_features} are needed: give more columns."
+        )
+    if tensor.dtype not in (torch.float32, torch.float64):
+        tensor = tensor.to(torch.float32 if tensor.dtype in _EXACT_IN_FLOAT32 else torch.float64)
+    if not math.isfinite(_largest(tensor)):
+        finite = torch.isfinite(tensor)
+        row, column = (~finite).nonzero()[0].tolist()
+        value = tensor[row, column].item()
+        raise InputError(
+            f"{name} holds {int((~finite).sum())} value(s) that are not finite, the first is "
+            f"{value} at row {row}, column {column}: remove or impute them."
+        )
+    return tensor.to(device=device if device is not None else tensor.device).contiguous()
+
+
+def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor, " q"]:
+    """Turn row numbers into a checked int64 tensor.
+
+    Parameters
+    ----------
+    rows : array-like of int, shape (q,)
+        Row numbers of the data, each in 0..n_points - 1; repeats are allowed.
+    n_points : int
+        The number of rows of the data.
+    name : str, default="queries"
+        What the array is called in messages.
+
+    Returns
+    -------
+    torch.Tensor of shape (q,)
+        The same numbers, on the CPU.
+
+    Raises
+    ------
+    InputError
+        If they are not whole numbers in range, or none is given.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import as_rows
+    >>> as_rows([0, 2], 3)
+    tensor([0, 2])
+    """
+    array = np.asarray(rows.detach().cpu() if isinstance(rows, Tensor) else rows)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"{name} has shape {array.shape} and dtype {array.dtype} but must be a 1-D array of "
+            "row numbers: give integers, np.flatnonzero(mask) for a mask."
+        )
+    if array.size == 0:
+        raise InputError(f"{name} is empty: give at least one row number, or None for all rows.")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= n_points:
+        raise InputError(
+            f"{name} holds row {low if low < 0 else high} but the data has rows 0 to "
+            f"{n_points - 1}: give row numbers in that range."
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def rescaled(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int]:
+    """Bring extreme magnitudes back to where squares neither overflow nor vanish.
+
+    Parameters
+    ----------
+    points : torch.Tensor of shape (n, d)
+        Finite points.
+
+    Returns
+    -------
+    scaled : torch.Tensor of shape (n, d)
+        points * 2**-exponent, float64 where that was needed, else `points` itself.
+    exponent : int
+        0 for ordinary data. A power of two changes no digit, so distances and eigenvalues
+        scale back exactly.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.arrays import rescaled
+    >>> rescaled(torch.ones(2, 2))[1]
+    0
+    """
+    largest = _largest(points)
+    exponent = math.frexp(largest)[1]
+    if largest == 0 or abs(exponent) < 300:
+        return points, 0
+    # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
+    half = exponent // 2
+    return points.double() * 2.0**-half * 2.0 ** (half - exponent), exponent
+
+
+def _largest(points: Float[Tensor, "n d"]) -> float:
+    """Return the largest magnitude; NaN or infinity if there is any. One pass, no temporary."""
+    low, high = points.aminmax()
+    return max(abs(float(low)), abs(float(high)), key=lambda m: (math.isnan(m), m))
+
+
+def _real_tensor(X: Any, name: str) -> Tensor:
+    """Return a real numeric tensor of any shape, or say why `X` is none."""
+    if isinstance(X, Tensor):
+        if X.layout is not torch.strided or X.is_quantized:
+            raise InputError(f"{name} is a sparse or quantized tensor: convert it with {name}.to_dense().")
+        if X.is_complex():
+            raise InputError(f"{name} is complex but must be real: stack {name}.real and {name}.imag.")
+        return X.detach()
+    if hasattr(X, "toarray") and not isinstance(X, np.ndarray):
+        raise InputError(f"{name} is a sparse matrix but must be dense: convert it with {name}.toarray().")
+    try:
+        array = np.asarray(X)
+    except ValueError:
+        raise InputError(f"{name} has rows of unequal length: give every point the same features.") from None
+    if array.dtype.kind == "c":
+        raise InputError(f"{name} is complex but must be real: stack {name}.real and {name}.imag.")
+    if array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{name} has dtype {array.dtype} but must hold real numbers: convert it with "
+            f"np.asarray({name}, dtype=float)."
+        )
+    if array.dtype in (np.uint32, np.uint64, np.uint16) or array.dtype.itemsize > 8:
+        array = array.astype(np.float32 if array.dtype == np.uint16 else np.float64)
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    with warnings.catch_warnings():
+        # A read-only array (a memory map, say) is safe here: points are never written to.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,205 @@
+"""ζ-mixup: all samples of a batch, weighted by a normalised p-series (Abhishek et al., 2024)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from scipy.optimize import brentq
+from scipy.special import zeta
+from torch import Tensor
+
+from zmanifold.arrays import check_count
+from zmanifold.errors import InputError
+from zmanifold.mixers.linear import LinearMixer, random_ranks
+
+__all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
+
+
+class ZetaMixup(LinearMixer):
+    """ζ-mixup: each output mixes T samples with the weights i^-γ / Σ j^-γ, i = 1..T.
+
+    Parameters
+    ----------
+    gamma : float or (float, float), default=2.8
+        γ >= 0. At 0 all T samples weigh the same; from `gamma_min` on one sample outweighs all
+        others. A pair (low, high) draws γ uniformly for each batch.
+    n_mix : int, optional
+        T: each output mixes T randomly chosen samples of the batch; all of them by default.
+    anchored : bool, default=False
+        Where each row's largest weight goes. False permutes every row independently (Eq. 6 of
+        the paper): some samples may lead several outputs, others none. True puts it on the
+        diagonal, as the authors' released code does: output k stays nearest to sample k.
+    num_classes : int, optional
+        The number of classes; needed when labels are integers.
+
+    Raises
+    ------
+    InputError
+        If `gamma` is not a number >= 0 or an ascending pair of such, or `n_mix` is below 2.
+
+    References
+    ----------
+    .. [1] K. Abhishek, C. J. Brown, G. Hamarneh, "Multi-sample ζ-mixup: richer, more realistic
+       synthetic samples from a p-series interpolant", Journal of Big Data 11, 2024.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import zmanifold as zm
+    >>> mixer = zm.ZetaMixup(gamma=2.0)
+    >>> weights = mixer.weights(3, generator=torch.Generator().manual_seed(0))
+    >>> weights.sort(dim=1, descending=True).values
+    tensor([[0.7347, 0.1837, 0.0816],
+            [0.7347, 0.1837, 0.0816],
+            [0.7347, 0.1837, 0.0816]])
+    """
+
+    def __init__(
+        self,
+        gamma: float | tuple[float, float] = 2.8,
+        *,
+        n_mix: int | None = None,
+        anchored: bool = False,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__(num_classes=num_classes)
+        self.gamma = _check_gamma(gamma)
+        self.n_mix = None if n_mix is None else check_count("n_mix", n_mix, least=2)
+        self.anchored = bool(anchored)
+
+    @property
+    def label(self) -> str:
+        """The mixer's name in tables, without its strength."""
+        name = "zeta-anchored" if self.anchored else "zeta"
+        if self.n_mix is not None:
+            name += f"-T{self.n_mix}"
+        if isinstance(self.gamma, tuple):
+            name += f"-U({self.gamma[0]:g},{self.gamma[1]:g})"
+        return name
+
+    def extra_repr(self) -> str:
+        """Show the parameters, as torch modules do."""
+        return f"gamma={self.gamma}, n_mix={self.n_mix}, anchored={self.anchored}"
+
+    def _draw(
+        self, batch_size: int, generator: torch.Generator | None, device: torch.device
+    ) -> Float64[Tensor, "b b"]:
+        n_mix = batch_size if self.n_mix is None else self.n_mix
+        if n_mix > batch_size:
+            raise InputError(
+                f"n_mix={n_mix} samples cannot be chosen from a batch of {batch_size}: "
+                "lower n_mix or enlarge the batch."
+            )
+        keys = random_ranks((batch_size, batch_size), generator, device)
+        if self.anchored:
+            # Keys lie in [0, 1): the diagonal comes first.
+            keys = keys - torch.eye(batch_size, device=device, dtype=keys.dtype)
+        order = keys.argsort(dim=1)[:, :n_mix]
+        # The permutations come first: they are the same for every gamma.
+        series = self._series(n_mix, generator, device).expand(batch_size, n_mix)
+        return torch.zeros_like(keys).scatter(1, order, series)
+
+    def _series(
+        self, n_mix: int, generator: torch.Generator | None, device: torch.device
+    ) -> Float64[Tensor, " t"]:
+        """Return i^-γ / Σ j^-γ; the first term is 1 before division, so no γ overflows."""
+        ranks = torch.arange(1, n_mix + 1, device=device, dtype=torch.float64)
+        gamma: float | Tensor
+        if isinstance(self.gamma, tuple):
+            low, high = self.gamma
+            gamma = low + (high - low) * random_ranks((1,), generator, device)
+        else:
+            gamma = self.gamma
+        terms = torch.exp(-gamma * ranks.log())
+        return terms / terms.sum()
+
+
+def gamma_min(n_mix: int | None = None) -> float:
+    """Return the γ from which ζ-mixup's largest weight outweighs all others together.
+
+    Parameters
+    ----------
+    n_mix : int, optional
+        The number T >= 2 of samples mixed; T -> infinity by default, which serves every T.
+
+    Returns
+    -------
+    float
+        The root of ζ_T(γ) = 1 + 2^-γ + ... + T^-γ = 2 (Theorem 1 of the ζ-mixup paper).
+
+    Raises
+    ------
+    InputError
+        If `n_mix` is not a whole number of at least 2.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> round(zm.gamma_min(), 5)
+    1.72865
+    >>> zm.gamma_min(2)
+    0.0
+    """
+    if n_mix is None:
+        return float(brentq(lambda g: zeta(g) - 2, 1.5, 2.0, xtol=1e-15))
+    ranks = np.arange(2, check_count("n_mix", n_mix, least=2) + 1, dtype=float)
+    if len(ranks) == 1:
+        return 0.0
+    return float(brentq(lambda g: (ranks**-g).sum() - 1, 0.0, 2.0, xtol=1e-15))
+
+
+@overload
+def gamma_from_lambda(lam: float) -> float: ...
+@overload
+def gamma_from_lambda(lam: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+def gamma_from_lambda(lam: Any) -> Any:
+    """Return the γ at which ζ-mixup of two samples is mixup with weight λ.
+
+    Parameters
+    ----------
+    lam : float or ndarray
+        λ, strictly between 0 and 1.
+
+    Returns
+    -------
+    float or ndarray
+        γ = log2(λ / (1 - λ)) (Theorem 2 of the ζ-mixup paper); negative where λ < 1/2.
+
+    Raises
+    ------
+    InputError
+        If a λ lies outside (0, 1).
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> zm.gamma_from_lambda(0.8)
+    2.0
+    """
+    try:
+        values = np.asarray(lam, dtype=float)
+    except (TypeError, ValueError):
+        values = np.array(np.nan)
+    if not ((values > 0) & (values < 1)).all():
+        raise InputError(f"lam={lam!r} must lie strictly between 0 and 1: λ is the weight of a sample.")
+    gamma = np.log2(values / (1 - values))
+    return gamma if isinstance(lam, np.ndarray) else float(gamma)
+
+
+def _check_gamma(gamma: Any) -> float | tuple[float, float]:
+    pair = gamma if isinstance(gamma, (tuple, list)) else (gamma, gamma)
+    numbers = len(pair) == 2 and all(
+        isinstance(g, (int, float)) and not isinstance(g, bool) and 0 <= g < math.inf for g in pair
+    )
+    if not numbers or pair[0] > pair[1]:
+        raise InputError(
+            f"gamma={gamma!r} must be a number >= 0 or an ascending pair (low, high) of such: "
+            "2.8 is the paper's middle choice."
+        )
+    if isinstance(gamma, (tuple, list)):
+        return float(pair[0]), float(pair[1])
+    return float(gamma)
