@@ -19,13 +19,20 @@ __all__ = [
     "as_rows",
     "check_count",
     "check_n_neighbors",
-    "resolve_device",
     "rescaled",
+    "resolve_device",
     "working_memory",
 ]
 
 # These hold every value of the narrow type exactly, at half of float64's memory.
-_EXACT_IN_FLOAT32 = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.float16, torch.bfloat16}
+_EXACT_IN_FLOAT32 = {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.float16,
+    torch.bfloat16,
+}
 
 _DEFAULT_CPU_MEMORY = 512 * 2**20
 
@@ -111,7 +118,9 @@ def working_memory(memory_limit: int | None, device: torch.device) -> int:
         return _DEFAULT_CPU_MEMORY
     limit = check_count("memory_limit", memory_limit)
     if limit < 2**20:
-        raise InputError(f"memory_limit={limit} is below 1 MiB (2**20 bytes): allow at least that much.")
+        raise InputError(
+            f"memory_limit={limit} is below 1 MiB (2**20 bytes): allow at least that much."
+        )
     return limit
 
 
@@ -148,7 +157,9 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise InputError(f"{name}={value!r} is not a whole number: give an integer >= {least}.") from None
+        raise InputError(
+            f"{name}={value!r} is not a whole number: give an integer >= {least}."
+        ) from None
     if number < least:
         raise InputError(f"{name}={number} is too small: give an integer >= {least}.")
     return number
@@ -337,16 +348,24 @@ def _real_tensor(X: Any, name: str) -> Tensor:
     """Return a real numeric tensor of any shape, or say why `X` is none."""
     if isinstance(X, Tensor):
         if X.layout is not torch.strided or X.is_quantized:
-            raise InputError(f"{name} is a sparse or quantized tensor: convert it with {name}.to_dense().")
+            raise InputError(
+                f"{name} is a sparse or quantized tensor: convert it with {name}.to_dense()."
+            )
         if X.is_complex():
-            raise InputError(f"{name} is complex but must be real: stack {name}.real and {name}.imag.")
+            raise InputError(
+                f"{name} is complex but must be real: stack {name}.real and {name}.imag."
+            )
         return X.detach()
     if hasattr(X, "toarray") and not isinstance(X, np.ndarray):
-        raise InputError(f"{name} is a sparse matrix but must be dense: convert it with {name}.toarray().")
+        raise InputError(
+            f"{name} is a sparse matrix but must be dense: convert it with {name}.toarray()."
+        )
     try:
         array = np.asarray(X)
     except ValueError:
-        raise InputError(f"{name} has rows of unequal length: give every point the same features.") from None
+        raise InputError(
+            f"{name} has rows of unequal length: give every point the same features."
+        ) from None
     if array.dtype.kind == "c":
         raise InputError(f"{name} is complex but must be real: stack {name}.real and {name}.imag.")
     if array.dtype.kind not in "biuf":

@@ -9,7 +9,7 @@ __all__ = ["InputError", "NumericalWarning", "unknown_name"]
 
 
 class InputError(ValueError):
-    """Wrong input, refused before any work: one sentence with the value, the rule and the remedy."""
+    """Wrong input, refused before any work: one sentence with value, rule and remedy."""
 
 
 class NumericalWarning(UserWarning):
@@ -40,7 +40,9 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     unknown metric 'cosin': did you mean 'cosine'? Known are 'euclidean', 'cosine'.
     """
     names = list(known)
-    close = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(
+        str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5
+    )
     guess = next((n for n in names if close and n.lower() == close[0]), None)
     hint = f"did you mean {guess!r}? Known are " if guess else "known are "
     return InputError(f"unknown {kind} {name!r}: {hint}{', '.join(map(repr, names))}.")

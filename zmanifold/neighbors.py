@@ -211,7 +211,8 @@ def _search_tree(
     tree = cKDTree(data)
     for part in chunks(len(rows), memory // (64 * (k + 1))):
         own = rows[part].numpy()
-        found, near = tree.query(data[own], k=k + 1, workers=torch.get_num_threads())
+        answer = tree.query(data[own], k=k + 1, workers=torch.get_num_threads())
+        found, near = np.asarray(answer[0]), np.asarray(answer[1])
         # Among more than k copies the tree need not return the point itself: drop the last then.
         is_own = near == own[:, None]
         dropped = np.where(is_own.any(axis=1), is_own.argmax(axis=1), k)
@@ -333,7 +334,7 @@ def _search_undecided(
         possible = fine.lower_bound(values, queries.norm(dim=1)) <= reach[:, None]
         possible &= pool != own[:, None]
         counts: list[int] = possible.sum(dim=1).tolist()
-        columns = pool[possible.nonzero()[:, 1]].split(counts)
+        columns = torch.split(pool[possible.nonzero()[:, 1]], counts)
         for position, row, candidates in zip(positions, own, columns, strict=True):
             found, near = _nearest(points, row[None], candidates[None], k, memory)
             distances[position], indices[position] = found[0], near[0]
@@ -408,7 +409,8 @@ def _unit_vectors(points: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
             f"X holds {int(zero.sum())} zero vector(s), the first in row {int(zero.nonzero()[0])}, "
             "but metric='cosine' needs a direction: remove them or use metric='euclidean'."
         )
-    return points / norms
+    unit: Tensor = points / norms
+    return unit
 
 
 @contextlib.contextmanager

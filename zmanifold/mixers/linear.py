@@ -42,7 +42,9 @@ def mix(weights: Float[Tensor, "m b"], x: Float[Tensor, "b *shape"]) -> Float[Te
     tensor([[6., 4.]])
     """
     if not x.is_floating_point():
-        raise InputError(f"x has dtype {x.dtype} but mixing needs floats: convert it with x.float().")
+        raise InputError(
+            f"x has dtype {x.dtype} but mixing needs floats: convert it with x.float()."
+        )
     if weights.ndim != 2 or x.ndim < 1 or weights.shape[1] != len(x):
         raise InputError(
             f"weights of shape {tuple(weights.shape)} do not fit x of shape {tuple(x.shape)}: "
@@ -187,7 +189,11 @@ class LinearMixer(nn.Module, ABC):
         classes = torch.arange(self.num_classes, device=y.device)
         one_hot = (y[:, None] == classes).to(dtype)
         # Reading the outcome back would make a GPU wait, so only the CPU checks the labels.
-        if y.device.type == "cpu" and not torch.compiler.is_compiling() and not one_hot.any(1).all():
+        if (
+            y.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+            and not one_hot.any(1).all()
+        ):
             raise InputError(
                 f"y holds classes {int(y.min())} to {int(y.max())} but num_classes="
                 f"{self.num_classes} allows 0 to {self.num_classes - 1}: raise num_classes."
@@ -197,6 +203,6 @@ class LinearMixer(nn.Module, ABC):
 
 def random_ranks(
     shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, ...]:
     """Draw sort keys; float64 makes a tie, and so a biased permutation, all but impossible."""
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)

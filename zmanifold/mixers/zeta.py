@@ -185,7 +185,9 @@ def gamma_from_lambda(lam: Any) -> Any:
     except (TypeError, ValueError):
         values = np.array(np.nan)
     if not ((values > 0) & (values < 1)).all():
-        raise InputError(f"lam={lam!r} must lie strictly between 0 and 1: λ is the weight of a sample.")
+        raise InputError(
+            f"lam={lam!r} must lie strictly between 0 and 1: λ is the weight of a sample."
+        )
     gamma = np.log2(values / (1 - values))
     return gamma if isinstance(lam, np.ndarray) else float(gamma)
 

@@ -1,0 +1,653 @@
+"""Data sets by name or by file: points, labels and where to get what is missing."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from zmanifold import manifolds
+from zmanifold.arrays import as_points, check_count
+from zmanifold.errors import InputError, unknown_name
+
+__all__ = ["Availability", "Dataset", "available_datasets", "load_dataset"]
+
+Split = Literal["train", "test"]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_DEBIAN_FOLDER = Path("/usr/share/datasets")
+
+_GENERATORS: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "crescents": manifolds.make_crescents,
+    "spirals": manifolds.make_spirals,
+    "helix-r3": manifolds.make_helix,
+    "helix-r12": lambda **kw: manifolds.make_helix(ambient_dim=12, **kw),
+    "paraboloid-r12": manifolds.make_paraboloid,
+}
+
+_FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the files of a known image data set lie, relative to a data folder."""
+
+    folders: tuple[str, ...]
+    files: dict[str, tuple[str, ...]]
+    get_it: str
+
+
+_IDX_FILES: dict[str, tuple[str, ...]] = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+_SOURCES = {
+    "fashion-mnist": _Source(
+        ("fashion-mnist", "FashionMNIST/raw", "."),
+        _IDX_FILES,
+        "apt-get install dataset-fashion-mnist, or the four IDX files from "
+        "https://github.com/zalandoresearch/fashion-mnist",
+    ),
+    "mnist": _Source(
+        ("mnist", "MNIST/raw", "."),
+        _IDX_FILES,
+        "get the four IDX files that torchvision.datasets.MNIST downloads",
+    ),
+    "cifar10": _Source(
+        ("cifar-10-batches-bin", "cifar10", "."),
+        {
+            "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            "test": ("test_batch.bin",),
+        },
+        "get the binary version, cifar-10-binary.tar.gz, from "
+        "https://www.cs.toronto.edu/~kriz/cifar.html and unpack it",
+    ),
+    "cifar100": _Source(
+        ("cifar-100-binary", "cifar100", "."),
+        {"train": ("train.bin",), "test": ("test.bin",)},
+        "get the binary version, cifar-100-binary.tar.gz, from "
+        "https://www.cs.toronto.edu/~kriz/cifar.html and unpack it",
+    ),
+}
+
+_FILE_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
+_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+_LABEL_COLUMNS = ("y", "label", "labels", "target", "class")
+
+_READ_PIECE = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Points with their labels.
+
+    Attributes
+    ----------
+    points : ndarray of float32 or float64, shape (n, d)
+        One flattened sample a row; images in [0, 1].
+    labels : ndarray of int64, shape (n,), or None
+        Classes 0..K-1, where the source has labels.
+    image_shape : tuple of int or None
+        (channels, height, width) for images: ``points.reshape(-1, *image_shape)``.
+    class_names : tuple of str or None
+        Names of the classes, where the source has them.
+    name : str
+        What the set is called in tables.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> zm.load_dataset("digits").image_shape
+    (1, 8, 8)
+    """
+
+    points: Array
+    labels: Array | None
+    image_shape: tuple[int, ...] | None
+    class_names: tuple[str, ...] | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What `zmanifold datasets` says of one data set.
+
+    Attributes
+    ----------
+    name : str
+        The name to give to `load_dataset`.
+    here : bool
+        Whether it can be loaded now.
+    where : str
+        The folder it was found in, "generated" or "bundled with scikit-learn", or how to get it.
+    """
+
+    name: str
+    here: bool
+    where: str
+
+
+def load_dataset(
+    name_or_path: str | os.PathLike[str],
+    *,
+    split: Split = "train",
+    n_samples: int | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    random_state: Any = None,
+) -> Dataset:
+    """Load a data set by its name, or the user's own from a file or folder.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        - "digits" (bundled with scikit-learn);
+        - "fashion-mnist" or "mnist" (IDX files, gzipped or not), "cifar10" or "cifar100" (the
+          binary version), looked for in `data_dir`, ``$ZMANIFOLD_DATA`` and Debian's
+          /usr/share/datasets;
+        - "crescents", "spirals", "helix-r3", "helix-r12" or "paraboloid-r12", generated;
+        - "skdim:NAME", a benchmark manifold of scikit-dimension, generated (2,500 points);
+        - a file: ``.npy`` (points), ``.npz`` (arrays ``x`` and optionally ``y``), ``.csv`` or
+          ``.parquet`` (a column y, label, labels, target or class holds the labels);
+        - a folder of images, one folder a class; where it holds "train" and "test" folders,
+          those are the splits.
+    split : {"train", "test"}, default="train"
+        Which part, where the source has two; a source without parts is all "train".
+    n_samples : int, optional
+        Generate so many points, or draw so many without replacement. All by default.
+    data_dir : path, optional
+        A folder to look in before the others.
+    random_state : int, RandomState or None, default=None
+        Source of randomness for generating and drawing.
+
+    Returns
+    -------
+    Dataset
+        Images are float32 in [0, 1]; everything else keeps its scale.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, files are missing (the message names the places searched and how
+        to get them), or a file does not hold what it should. Nothing is ever unpickled.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> zm.load_dataset("digits").points.shape
+    (1797, 64)
+    """
+    from sklearn.utils import check_random_state
+
+    if split not in ("train", "test"):
+        raise unknown_name("split", split, ["train", "test"])
+    rng = check_random_state(random_state)
+    count = None if n_samples is None else check_count("n_samples", n_samples, least=2)
+    name = os.fspath(name_or_path)
+    if name in _GENERATORS or name.startswith("skdim:"):
+        _only_train(name, split)
+        return _generate(name, count, rng)
+    if name == "digits":
+        _only_train(name, split)
+        dataset = _load_digits()
+    elif name in _SOURCES:
+        dataset = _load_images(name, split, data_dir)
+    else:
+        dataset = _load_path(name, split)
+    return dataset if count is None else _draw(dataset, count, rng)
+
+
+def available_datasets(data_dir: str | os.PathLike[str] | None = None) -> list[Availability]:
+    """List the named data sets and whether they can be loaded here.
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        A folder to look in before the others.
+
+    Returns
+    -------
+    list of Availability
+        Embedded and generated ones first.
+
+    Examples
+    --------
+    >>> from zmanifold.datasets import available_datasets
+    >>> available_datasets()[0]
+    Availability(name='digits', here=True, where='bundled with scikit-learn')
+    """
+    rows = [Availability("digits", True, "bundled with scikit-learn")]
+    rows += [Availability(name, True, "generated") for name in _GENERATORS]
+    for name, source in _SOURCES.items():
+        found = _find_folder(source, "train", data_dir)
+        rows.append(
+            Availability(
+                name, found is not None, str(found) if found else f"missing: {source.get_it}"
+            )
+        )
+    try:
+        truth = _skdim_truth()
+    except InputError as error:
+        return [*rows, Availability("skdim:NAME", False, f"missing: {error}")]
+    return rows + [Availability(f"skdim:{name}", True, "generated") for name in truth]
+
+
+def _only_train(name: str, split: str) -> None:
+    if split != "train":
+        raise InputError(
+            f"{name!r} has no {split!r} split: take all of it with split='train' and cut it with "
+            "sklearn.model_selection.train_test_split."
+        )
+
+
+def _draw(dataset: Dataset, count: int, rng: np.random.RandomState) -> Dataset:
+    n = len(dataset.points)
+    if count > n:
+        raise InputError(
+            f"n_samples={count} but {dataset.name!r} has {n} samples: lower n_samples."
+        )
+    chosen = np.sort(rng.choice(n, count, replace=False))
+    return Dataset(
+        dataset.points[chosen],
+        None if dataset.labels is None else dataset.labels[chosen],
+        dataset.image_shape,
+        dataset.class_names,
+        dataset.name,
+    )
+
+
+# --- generated and bundled ------------------------------------------------------------------
+
+
+def _generate(name: str, count: int | None, rng: np.random.RandomState) -> Dataset:
+    if name in _GENERATORS:
+        size = {} if count is None else {"n_samples": count}
+        points, labels = _GENERATORS[name](random_state=rng, **size)
+        return Dataset(points, labels, None, None, name)
+    manifold = name.removeprefix("skdim:")
+    truth = _skdim_truth()
+    if manifold not in truth:
+        raise unknown_name("scikit-dimension manifold", manifold, truth)
+    from skdim.datasets import BenchmarkManifolds
+
+    intrinsic, ambient, _ = truth[manifold]
+    points = BenchmarkManifolds(random_state=rng).generate(
+        manifold, n=2500 if count is None else count, dim=ambient, d=intrinsic
+    )
+    return Dataset(points, None, None, None, name)
+
+
+def _skdim_truth() -> dict[str, tuple[int, int, str]]:
+    try:
+        from skdim.datasets import BenchmarkManifolds
+    except ImportError:
+        raise InputError(
+            "the skdim: manifolds need scikit-dimension: pip install 'zmanifold[skdim]'."
+        ) from None
+    truth: dict[str, tuple[int, int, str]] = BenchmarkManifolds()._dict_truth
+    return truth
+
+
+def _load_digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    points = (bunch.data / 16).astype(np.float32)
+    names = tuple(map(str, bunch.target_names))
+    return Dataset(points, bunch.target.astype(np.int64), (1, 8, 8), names, "digits")
+
+
+# --- known image sets -----------------------------------------------------------------------
+
+
+def _places(data_dir: str | os.PathLike[str] | None) -> list[Path]:
+    given = [Path(data_dir)] if data_dir is not None else []
+    environment = os.environ.get("ZMANIFOLD_DATA")
+    return [*given, *([Path(environment)] if environment else []), _DEBIAN_FOLDER]
+
+
+def _with_gz(path: Path) -> Path | None:
+    return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
+
+
+def _find_folder(
+    source: _Source, split: str, data_dir: str | os.PathLike[str] | None
+) -> Path | None:
+    """Return the first folder that holds all files of the split."""
+    for place in _places(data_dir):
+        for sub in source.folders:
+            # Two data sets share the IDX names: a folder that serves every data set is no proof.
+            if sub == "." and place == _DEBIAN_FOLDER:
+                continue
+            folder = place / sub
+            if all(_with_gz(folder / file) for file in source.files[split]):
+                return folder
+    return None
+
+
+def _load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise InputError(f"data_dir={os.fspath(data_dir)!r} is not a folder: give one that exists.")
+    source = _SOURCES[name]
+    folder = _find_folder(source, split, data_dir)
+    if folder is None:
+        searched = ", ".join(str(place) for place in _places(data_dir))
+        raise InputError(
+            f"{name!r} is not here: searched {searched} for {', '.join(source.folders[:-1])} with "
+            f"{', '.join(source.files[split])}; {source.get_it}, then set $ZMANIFOLD_DATA or "
+            "data_dir."
+        )
+    paths = [path for file in source.files[split] if (path := _with_gz(folder / file))]
+    if name.startswith("cifar"):
+        pixels, labels = _read_cifar(paths, label_bytes=1 if name == "cifar10" else 2)
+        shape: tuple[int, ...] = (3, 32, 32)
+        listing = "batches.meta.txt" if name == "cifar10" else "fine_label_names.txt"
+        classes = _read_names(folder / listing)
+    else:
+        pixels, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1).astype(np.int64)
+        shape = (1, *pixels.shape[1:])
+        classes = _FASHION_CLASSES if name == "fashion-mnist" else tuple("0123456789")
+    if len(pixels) != len(labels):
+        raise InputError(
+            f"{paths[0]} holds {len(pixels)} images but {paths[1]} {len(labels)} labels: "
+            "get matching files."
+        )
+    return Dataset(_unit_range(pixels), labels, shape, classes, name)
+
+
+def _unit_range(pixels: Array) -> Array:
+    """Flatten 8-bit images to float32 rows in [0, 1]."""
+    points = pixels.reshape(len(pixels), -1).astype(np.float32)
+    points /= np.float32(255)
+    return points
+
+
+def _read_names(path: Path) -> tuple[str, ...] | None:
+    if not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _read_idx(path: Path, n_axes: int) -> Array:
+    """Read an IDX file of unsigned bytes: magic 0, 0, 8, axes; big-endian sizes; the bytes."""
+    with _opened(path) as stream:
+        header = _read_exactly(stream, 4 + 4 * n_axes, path)
+        if header[:4] != bytes([0, 0, 8, n_axes]):
+            raise InputError(
+                f"{path} does not start as an IDX file of {n_axes}-D bytes does "
+                f"({header[:4].hex(' ')}): get the original file."
+            )
+        shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
+        body = _read_exactly(stream, math.prod(shape), path)
+        if stream.read(1):
+            raise InputError(f"{path} goes on after the {shape} values it promises: get it again.")
+    if math.prod(shape) == 0:
+        raise InputError(f"{path} holds no values, its shape is {shape}: get the original file.")
+    return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def _read_cifar(paths: list[Path], label_bytes: int) -> tuple[Array, Array]:
+    """Read CIFAR's binary records: label byte(s), the last one the class, then 3 x 32 x 32."""
+    record = label_bytes + 3072
+    parts = []
+    for path in paths:
+        size = path.stat().st_size
+        if path.suffix == ".gz" or size == 0 or size % record:
+            raise InputError(
+                f"{path} has {size} bytes, which is not a whole number of {record}-byte records: "
+                "get the binary version again."
+            )
+        parts.append(np.fromfile(path, np.uint8).reshape(-1, record))
+    records = np.concatenate(parts)
+    return records[:, label_bytes:], records[:, label_bytes - 1].astype(np.int64)
+
+
+# --- bytes that must not be believed --------------------------------------------------------
+
+
+def _opened(path: Path) -> gzip.GzipFile | IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
+def _pieces(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> Iterator[bytes]:
+    """Yield `count` bytes as they come: memory grows with what is there, not with a promise."""
+    left = count
+    while left:
+        try:
+            piece = stream.read(min(left, _READ_PIECE))
+        except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is damaged ({error}): get it again.") from None
+        if not piece:
+            raise InputError(
+                f"{path} is cut short: it promises {count} bytes of data but holds {count - left}: "
+                "get it again."
+            )
+        yield piece
+        left -= len(piece)
+
+
+def _read_exactly(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> bytes:
+    return b"".join(_pieces(stream, count, path))
+
+
+def _read_npy(stream: IO[bytes], path: object) -> Array:
+    """Read one array in NumPy's format, refusing pickles and checking size against content."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise InputError(f"{path} has NumPy format {version}: save it again with np.save.")
+    except InputError:
+        raise
+    except Exception as error:
+        # The header is a Python literal: whatever a damaged one makes the parser raise.
+        raise InputError(
+            f"{path} is not a NumPy array file ({_first_line(error)}): use np.save."
+        ) from None
+    if dtype.hasobject:
+        raise InputError(
+            f"{path} holds pickled Python objects, which are never loaded: save numbers, "
+            "np.save(file, np.asarray(x, dtype=float))."
+        )
+    if any(size < 0 for size in shape):
+        raise InputError(f"{path} promises the shape {shape}: save it again with np.save.")
+    content = _read_exactly(stream, math.prod(shape) * dtype.itemsize, path)
+    array = np.frombuffer(content, dtype) if content else np.empty(0, dtype)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+# --- the user's own -------------------------------------------------------------------------
+
+
+def _load_path(name: str, split: str) -> Dataset:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _load_image_folder(path, split)
+    ending = path.suffix.lower()
+    if not path.exists():
+        if ending in _FILE_ENDINGS or path.name != name:
+            raise InputError(
+                f"{name!r} does not exist: give a file, a folder or a data set's name."
+            )
+        known = ["digits", *_GENERATORS, *_SOURCES]
+        raise unknown_name("data set", name, [*known, "skdim:NAME", "a file or folder"])
+    if ending not in _FILE_ENDINGS:
+        raise InputError(
+            f"{name!r} ends in {ending!r}: files end in {', '.join(_FILE_ENDINGS)}, or give a "
+            "folder of class folders of images."
+        )
+    _only_train(name, split)
+    try:
+        if ending == ".npy":
+            with path.open("rb") as stream:
+                x, y = _read_npy(stream, path), None
+        elif ending == ".npz":
+            x, y = _read_npz(path)
+        else:
+            x, y = _read_table(path, ending)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({_first_line(error)}): check the file.") from None
+    return _own_dataset(x, y, path.stem)
+
+
+def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
+    image_shape: tuple[int, ...] | None = None
+    if x.ndim > 2:
+        image_shape = x.shape[1:] if x.ndim > 3 else (1, *x.shape[1:])
+        x = x.reshape(len(x), -1)
+    points = as_points(x, name=f"{name}: x").numpy()
+    if y is None:
+        return Dataset(points, None, image_shape, None, name)
+    if y.shape != (len(points),):
+        raise InputError(
+            f"{name}: y has shape {y.shape} for {len(points)} points: give one label a point."
+        )
+    classes, labels = np.unique(y, return_inverse=True)
+    names = tuple(str(c) for c in classes)
+    return Dataset(points, labels.astype(np.int64), image_shape, names, name)
+
+
+def _read_npz(path: Path) -> tuple[Array, Array | None]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {
+                key: _read_member(archive, f"{key}.npy", path)
+                for key in ("x", "y")
+                if f"{key}.npy" in archive.namelist()
+            }
+            if "x" not in arrays:
+                stored = ", ".join(archive.namelist()) or "nothing"
+                raise InputError(
+                    f"{path} holds {stored} but no array x: save it with "
+                    "np.savez(file, x=..., y=...)."
+                )
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{path} is not a whole .npz file ({_first_line(error)}): use np.savez."
+        ) from None
+    return arrays["x"], arrays.get("y")
+
+
+def _read_member(archive: zipfile.ZipFile, member: str, path: Path) -> Array:
+    with archive.open(member) as stream:
+        return _read_npy(stream, f"{path}:{member}")
+
+
+def _read_table(path: Path, ending: str) -> tuple[Array, Array | None]:
+    import pandas as pd
+
+    try:
+        if ending == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path)
+            # A first line of numbers is data, not names.
+            if all(_is_number(column) for column in frame.columns):
+                frame = pd.read_csv(path, header=None)
+    except OSError:
+        raise
+    except Exception as error:
+        # pandas and pyarrow raise many kinds for a damaged file.
+        raise InputError(
+            f"{path} is not a {ending} table ({_first_line(error)}): save it again."
+        ) from None
+    names = [str(column) for column in frame.columns]
+    labelled = [i for i, column in enumerate(names) if column.lower() in _LABEL_COLUMNS]
+    if len(labelled) > 1:
+        raise InputError(
+            f"{path} has the label columns {', '.join(names[i] for i in labelled)}: keep one."
+        )
+    features = [i for i in range(len(names)) if i not in labelled]
+    texts = [names[i] for i in features if frame.iloc[:, i].dtype.kind not in "biuf"]
+    if texts:
+        raise InputError(
+            f"{path} has columns that are not numbers ({', '.join(texts[:3])}): encode or drop "
+            f"them, and call the column of labels {_LABEL_COLUMNS[0]!r}."
+        )
+    y = frame.iloc[:, labelled[0]].to_numpy() if labelled else None
+    return frame.iloc[:, features].to_numpy(), y
+
+
+def _load_image_folder(path: Path, split: str) -> Dataset:
+    """Read images of one size from a folder of class folders."""
+    from PIL import Image
+
+    root = path
+    if all((path / part).is_dir() for part in ("train", "test")):
+        root = path / split
+    else:
+        _only_train(str(path), split)
+    classes = sorted(p.name for p in root.iterdir() if p.is_dir())
+    files = [
+        (label, file)
+        for label, name in enumerate(classes)
+        for file in sorted((root / name).iterdir())
+        if file.suffix.lower() in _IMAGE_ENDINGS
+    ]
+    if not files:
+        raise InputError(
+            f"{root} holds no class folders with images ({', '.join(_IMAGE_ENDINGS)}): make one "
+            "folder a class."
+        )
+    images: list[Array] = []
+    size: tuple[int, int] | None = None
+    for _, file in files:
+        try:
+            with Image.open(file) as image:
+                size = size or image.size
+                if image.size != size:
+                    raise InputError(
+                        f"{file} has {image.size[0]} x {image.size[1]} pixels but {files[0][1]} "
+                        f"{size[0]} x {size[1]}: resize the images to one size."
+                    )
+                if image.mode.startswith(("I", "F")):
+                    raise InputError(
+                        f"{file} has more than 8 bits a pixel (mode {image.mode}): convert the "
+                        "images to 8 bits, or give their values as .npy."
+                    )
+                grey = image.mode in ("1", "L")
+                images.append(np.asarray(image.convert("L" if grey else "RGB")))
+        except InputError:
+            raise
+        except Exception as error:
+            # Pillow raises many kinds for a damaged file.
+            raise InputError(
+                f"{file} is not a readable image ({_first_line(error)}): remove it."
+            ) from None
+    colour = any(values.ndim == 3 for values in images)
+    width, height = size or (0, 0)
+    pixels = np.empty((len(images), 3 if colour else 1, height, width), np.uint8)
+    for i, values in enumerate(images):
+        # A grey image fills all three channels of a colour set.
+        pixels[i] = values.transpose(2, 0, 1) if values.ndim == 3 else values
+    labels = np.array([label for label, _ in files], dtype=np.int64)
+    return Dataset(_unit_range(pixels), labels, pixels.shape[1:], tuple(classes), path.name)
+
+
+def _is_number(text: object) -> bool:
+    try:
+        float(str(text))
+    except ValueError:
+        return False
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    """Reduce another library's message to what fits into one sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,52 @@
+"""What a result was computed with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+__all__ = ["device_name", "environment"]
+
+_PACKAGES = ("zmanifold", "torch", "numpy", "scipy", "scikit-learn", "pandas")
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device as results show it: "cpu", or "cuda" with the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.provenance import device_name
+    >>> device_name(torch.device("cpu"))
+    'cpu'
+    """
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return device.type
+
+
+def environment() -> dict[str, object]:
+    """Return versions, platform and threads, ready for JSON.
+
+    Examples
+    --------
+    >>> from zmanifold.provenance import environment
+    >>> sorted(environment())
+    ['cpus', 'platform', 'python', 'threads', 'versions']
+    """
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
