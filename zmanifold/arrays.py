@@ -34,6 +34,9 @@ _EXACT_IN_FLOAT32 = {
     torch.bfloat16,
 }
 
+# Up to here a sum of squares stays far from overflow and underflow.
+_SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
+
 _DEFAULT_CPU_MEMORY = 512 * 2**20
 
 
@@ -331,7 +334,7 @@ def rescaled(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int]:
     """
     largest = _largest(points)
     exponent = math.frexp(largest)[1]
-    if largest == 0 or abs(exponent) < 300:
+    if largest == 0 or abs(exponent) < _SAFE_EXPONENT[points.dtype]:
         return points, 0
     # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
     half = exponent // 2

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zmanifold import manifolds
 from zmanifold.arrays import as_points, check_count
@@ -21,7 +22,7 @@ from zmanifold.errors import InputError, unknown_name
 __all__ = ["Availability", "Dataset", "available_datasets", "load_dataset"]
 
 Split = Literal["train", "test"]
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = NDArray[Any]
 
 _DEBIAN_FOLDER = Path("/usr/share/datasets")
 

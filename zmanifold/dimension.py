@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
@@ -18,8 +19,9 @@ from zmanifold.arrays import (
     resolve_device,
     working_memory,
 )
+from zmanifold.chunking import run_chunks
 from zmanifold.errors import InputError, unknown_name
-from zmanifold.neighbors import chunks, search
+from zmanifold.neighbors import search
 
 __all__ = ["LocalPCA", "fukunaga_olsen", "local_spectra"]
 
@@ -29,7 +31,7 @@ __all__ = ["LocalPCA", "fukunaga_olsen", "local_spectra"]
 # sums leave behind.
 _ROUNDING_UNITS = {torch.float32: 1.0, torch.float64: 64.0}
 
-_CACHE_BYTES = 32 * 2**20
+_CACHE_BYTES = 16 * 2**20
 
 
 class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type hints
@@ -165,7 +167,7 @@ def local_spectra(
     *,
     device: str | torch.device = "auto",
     memory_limit: int | None = None,
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+) -> NDArray[np.float64]:
     """Compute the covariance eigenvalues of neighbourhoods, each centred on its own mean.
 
     Parameters
@@ -239,10 +241,7 @@ def fukunaga_olsen(
     """
     dtype = points.dtype
     points, _ = rescaled(points)
-    largest_norm = max(
-        float(points[part].double().norm(dim=1).max())
-        for part in chunks(len(points), _CACHE_BYTES // (8 * points.shape[1]))
-    )
+    largest_norm = float(points.norm(dim=1).max())
     rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * largest_norm
     spectra, spread = _spectra(points, indices, memory)
     degenerate = spread <= rounding
@@ -259,14 +258,17 @@ def _spectra(
     rank = min(k - 1, d)
     spectra = points.new_empty((q, rank), dtype=torch.float64)
     spread = points.new_empty(q, dtype=torch.float64)
-    budget = min(memory, _CACHE_BYTES) if points.device.type == "cpu" else memory
-    for part in chunks(q, budget // (24 * k * d + 24 * min(k, d) ** 2)):
+
+    def work(part: slice) -> None:
         centred = points[indices[part]].double()
         centred -= centred.mean(dim=1, keepdim=True)
         # The two products share their non-zero eigenvalues: take the smaller one.
         scatter = centred @ centred.mT if k <= d else centred.mT @ centred
         spread[part] = (scatter.diagonal(dim1=1, dim2=2).sum(dim=1) / k).sqrt_()
         spectra[part] = torch.linalg.eigvalsh(scatter).flip(1)[:, :rank]
+
+    budget = min(memory, _CACHE_BYTES) if points.device.type == "cpu" else memory
+    run_chunks(work, q, budget // (24 * k * d + 24 * min(k, d) ** 2), points.device)
     return spectra.clamp_(min=0).div_(k - 1), spread
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.datasets import make_moons
 from sklearn.utils import check_random_state
 
@@ -13,8 +14,8 @@ from zmanifold.errors import InputError
 
 __all__ = ["make_crescents", "make_helix", "make_paraboloid", "make_spirals"]
 
-Points = np.ndarray[Any, np.dtype[np.float64]]
-Labels = np.ndarray[Any, np.dtype[np.int64]]
+Points = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 
 def make_crescents(

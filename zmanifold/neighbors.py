@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -22,9 +23,10 @@ from zmanifold.arrays import (
     resolve_device,
     working_memory,
 )
+from zmanifold.chunking import chunks, run_chunks
 from zmanifold.errors import InputError, unknown_name
 
-__all__ = ["chunks", "kneighbors", "search"]
+__all__ = ["kneighbors", "search"]
 
 # Up to this dimension a k-d tree beats the tiled matrix product on a CPU.
 _TREE_MAX_DIM = 12
@@ -57,7 +59,7 @@ def kneighbors(
     metric: Literal["euclidean", "cosine"] = ...,
     device: str | torch.device = ...,
     memory_limit: int | None = ...,
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]: ...
+) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
 def kneighbors(
     X: Any,
     n_neighbors: int,
@@ -185,20 +187,6 @@ def search(
     return distances, indices
 
 
-def chunks(total: int, size: int) -> Iterator[slice]:
-    """Cut range(total) into slices of at most `size`, at least 1.
-
-    Examples
-    --------
-    >>> from zmanifold.neighbors import chunks
-    >>> list(chunks(5, 2))
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    size = max(1, size)
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))
-
-
 def _search_tree(
     points: Float[Tensor, "n d"],
     rows: Int64[Tensor, " q"],
@@ -239,17 +227,19 @@ class _Filter:
     def of(cls, points: Float[Tensor, "n d"], dtype: torch.dtype, n_padded: int) -> _Filter:
         """Build it; rows past n are padding at infinite distance."""
         n, d = points.shape
-        centre = points.mean(dim=0, dtype=torch.float64)
+        # Any centre near the data's middle serves: it is the same for all points.
+        centre = points.mean(dim=0).double()
+        largest = max(float((end - centre).abs().max()) for end in points.aminmax(dim=0))
+        # A power of two, so that scaling rounds nothing.
+        scale = 2.0 ** math.frexp(largest * math.sqrt(d))[1]
         out = points.new_zeros((n_padded, d), dtype=dtype)
         norms = points.new_zeros(n_padded, dtype=torch.float64)
-        parts = list(chunks(n, _CACHE_BYTES // (8 * d)))
-        for part in parts:
-            norms[part] = (points[part].double() - centre).norm(dim=1)
-        # A power of two, so that scaling rounds nothing.
-        scale = 2.0 ** math.frexp(float(norms.max()))[1]
-        for part in parts:
+
+        def work(part: slice) -> None:
             out[part] = ((points[part].double() - centre) / scale).to(dtype)
             norms[part] = out[part].double().norm(dim=1)
+
+        run_chunks(work, n, _CACHE_BYTES // (8 * d), points.device)
         squares = norms.square().to(dtype)
         squares[n:] = math.inf
         return cls(centre, scale, out, squares, norms)
@@ -388,14 +378,17 @@ def _nearest(
     """Sort candidates by direct differences in float64; equals keep their given order."""
     q, c = candidates.shape
     d = points.shape[1]
-    cache = _CACHE_BYTES if points.device.type == "cpu" else memory
     squared = points.new_empty((q, c), dtype=torch.float64)
-    for part in chunks(q, cache // (24 * c * d)):
+
+    def work(part: slice) -> None:
         # One row may have more candidates than fit: cut those too.
-        for columns in chunks(c, memory // (24 * d)):
+        for columns in chunks(c, memory // (48 * d)):
             near = points[candidates[part, columns]].double()
             near -= points[own[part]].double()[:, None, :]
             squared[part, columns] = near.square_().sum(dim=2)
+
+    cache = _CACHE_BYTES if points.device.type == "cpu" else memory
+    run_chunks(work, q, cache // (24 * c * d), points.device)
     order = squared.argsort(dim=1, stable=True)[:, :k]
     return squared.gather(1, order).sqrt_(), candidates.gather(1, order)
 

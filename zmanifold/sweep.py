@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zmanifold.arrays import (
@@ -24,17 +25,18 @@ from zmanifold.arrays import (
     resolve_device,
     working_memory,
 )
+from zmanifold.chunking import chunks
 from zmanifold.datasets import Dataset
 from zmanifold.dimension import fukunaga_olsen
 from zmanifold.errors import InputError
 from zmanifold.mixers.by_name import mixers_by_name
-from zmanifold.neighbors import chunks, search
+from zmanifold.neighbors import search
 from zmanifold.provenance import device_name, environment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "SweepResult", "sweep_id"]
+__all__ = ["COLUMNS", "Sweep", "SweepResult", "prepare_sweep", "sweep_id"]
 
 COLUMNS = (
     "dataset",
@@ -164,16 +166,63 @@ def sweep_id(
     >>> frame[["mixer", "gamma", "id_mean"]].round(2).values.tolist()
     [['none', nan, 1.0], ['mixup', nan, 2.8], ['zeta', 2.8, 2.74], ['zeta', 15.0, 1.0]]
     """
-    started = datetime.now(UTC)
-    clock = time.perf_counter()
+    return prepare_sweep(
+        dataset_or_array,
+        mixers=mixers,
+        n_neighbors=n_neighbors,
+        batch_size=batch_size,
+        seeds=seeds,
+        n_queries=n_queries,
+        device=device,
+        memory_limit=memory_limit,
+    ).run(progress=progress)
+
+
+def prepare_sweep(
+    dataset_or_array: Any,
+    *,
+    mixers: Any,
+    n_neighbors: int | Iterable[int] = (8, 128),
+    batch_size: int = 32,
+    seeds: int | Iterable[int] = 3,
+    n_queries: int | None = None,
+    device: str | torch.device = "auto",
+    memory_limit: int | None = None,
+) -> Sweep:
+    """Check everything that `sweep_id` checks and return the work, not yet begun.
+
+    The parameters are those of `sweep_id`. Preparing several sweeps before the first one runs
+    shows the last one's errors before any work.
+
+    Returns
+    -------
+    Sweep
+        Its `run` does the work.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.sweep import prepare_sweep
+    >>> X, _ = zm.make_helix(500, random_state=0)
+    >>> len(prepare_sweep(X, mixers=[None], n_neighbors=8).run(progress=False).rows)
+    3
+    """
     if isinstance(dataset_or_array, Dataset):
-        data, labels = dataset_or_array.points, dataset_or_array.labels
-        name, image_shape = dataset_or_array.name, dataset_or_array.image_shape
+        dataset = dataset_or_array
     else:
-        data, labels, name, image_shape = dataset_or_array, None, "array", None
-    where = resolve_device(device, like=data)
-    points = as_points(data, min_features=2, device=where)
-    n, d = points.shape
+        dataset = Dataset(dataset_or_array, None, None, None, "array")
+    where = resolve_device(device, like=dataset.points)
+    points = as_points(dataset.points, min_features=2, device=where)
+    n = len(points)
+    if dataset.labels is not None and len(dataset.labels) != n:
+        raise InputError(
+            f"labels has {len(dataset.labels)} entries for {n} points: give one label a point."
+        )
     strengths = _as_strengths(mixers)
     k_values = _as_numbers("n_neighbors", n_neighbors)
     for k in k_values:
@@ -184,70 +233,102 @@ def sweep_id(
     seed_values = (
         list(range(check_count("seeds", seeds)))
         if isinstance(seeds, (int, np.integer))
-        else [check_count("a seed", seed, least=0) for seed in _as_numbers("seeds", seeds)]
+        else _as_numbers("seeds", seeds)
     )
     q = n if n_queries is None else check_count("n_queries", n_queries, least=2)
     if q > n:
         raise InputError(f"n_queries={q} is above the {n} points: lower n_queries.")
     memory = working_memory(memory_limit, where)
-    batches = _Batches(points, labels, image_shape, batch_size, memory)
+    batches = _Batches(points, dataset.labels, dataset.image_shape, batch_size, memory)
     for strength in strengths:
         batches.mixed(strength.mixer, seed_values[0], trial=True)
+    return Sweep(dataset.name, batches, strengths, k_values, seed_values, q)
 
-    rows: list[dict[str, Any]] = []
-    with _progress(progress, len(seed_values) * len(strengths), name) as advance:
-        for seed in seed_values:
-            query_rows = _query_rows(seed, n, q).to(where)
-            for strength in strengths:
-                cell_clock = time.perf_counter()
-                mixed = batches.mixed(strength.mixer, seed)
-                scaled, _ = rescaled(mixed)
-                _, indices = search(scaled, max(k_values), rows=query_rows, memory=memory)
-                shared = (time.perf_counter() - cell_clock) / len(k_values)
-                for k in k_values:
-                    cell_clock = time.perf_counter()
-                    dimension, degenerate = fukunaga_olsen(
-                        mixed, indices[:, :k], alpha=_ALPHA_FO, memory=memory
-                    )
-                    ids = dimension.double()
-                    std = float(ids.std())
-                    rows.append(
-                        {
-                            "dataset": name,
-                            "mixer": strength.label,
-                            "gamma": strength.gamma,
-                            "alpha": strength.alpha,
-                            "n_neighbors": k,
-                            "batch_size": batch_size,
-                            "seed": seed,
-                            "n_points": n,
-                            "n_queries": q,
-                            "id_mean": float(ids.mean()),
-                            "id_std": std,
-                            "id_sem": std / math.sqrt(q),
-                            "n_degenerate": int(degenerate.sum()),
-                            "seconds": shared + time.perf_counter() - cell_clock,
-                            "device": device_name(where),
-                        }
-                    )
-                advance()
-    settings = {
-        "dataset": name,
-        "n_points": n,
-        "n_features": d,
-        "dtype": str(points.dtype).removeprefix("torch."),
-        "mixers": [{"label": s.label, "mixer": repr(s.mixer)} for s in strengths],
-        "n_neighbors": k_values,
-        "batch_size": batch_size,
-        "seeds": seed_values,
-        "n_queries": q,
-        "rule": {"ver": "FO", "alphaFO": _ALPHA_FO},
-        "device": device_name(where),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - clock, 3),
-        **environment(),
-    }
-    return SweepResult(tuple(rows), settings)
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A checked sweep over one data set, made by `prepare_sweep`."""
+
+    name: str
+    batches: _Batches
+    strengths: list[_Strength]
+    k_values: list[int]
+    seeds: list[int]
+    n_queries: int
+
+    def run(self, *, progress: bool = True) -> SweepResult:
+        """Compute every cell.
+
+        Parameters
+        ----------
+        progress : bool, default=True
+            Show a progress bar on a terminal or in a notebook.
+
+        Returns
+        -------
+        SweepResult
+            The table and its settings.
+        """
+        started = datetime.now(UTC)
+        clock = time.perf_counter()
+        rows: list[dict[str, Any]] = []
+        with _progress(progress, len(self.seeds) * len(self.strengths), self.name) as advance:
+            for seed in self.seeds:
+                for strength in self.strengths:
+                    rows += self._cells(strength, seed)
+                    advance()
+        points = self.batches.points
+        settings = {
+            "dataset": self.name,
+            "n_points": len(points),
+            "n_features": points.shape[1],
+            "dtype": str(points.dtype).removeprefix("torch."),
+            "mixers": [{"label": s.label, "mixer": repr(s.mixer)} for s in self.strengths],
+            "n_neighbors": self.k_values,
+            "batch_size": self.batches.batch_size,
+            "seeds": self.seeds,
+            "n_queries": self.n_queries,
+            "rule": {"ver": "FO", "alphaFO": _ALPHA_FO},
+            "device": device_name(points.device),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 3),
+            **environment(),
+        }
+        return SweepResult(tuple(rows), settings)
+
+    def _cells(self, strength: _Strength, seed: int) -> Iterator[dict[str, Any]]:
+        """Yield a row for each neighbourhood size; one mixed set and one search serve all."""
+        clock = time.perf_counter()
+        n, memory = len(self.batches.points), self.batches.memory
+        mixed = self.batches.mixed(strength.mixer, seed)
+        scaled, _ = rescaled(mixed)
+        query_rows = _query_rows(seed, n, self.n_queries).to(mixed.device)
+        _, indices = search(scaled, max(self.k_values), rows=query_rows, memory=memory)
+        shared = (time.perf_counter() - clock) / len(self.k_values)
+        for k in self.k_values:
+            clock = time.perf_counter()
+            dimension, degenerate = fukunaga_olsen(
+                mixed, indices[:, :k], alpha=_ALPHA_FO, memory=memory
+            )
+            ids = dimension.double()
+            std = float(ids.std())
+            yield {
+                "dataset": self.name,
+                "mixer": strength.label,
+                "gamma": strength.gamma,
+                "alpha": strength.alpha,
+                "n_neighbors": k,
+                "batch_size": self.batches.batch_size,
+                "seed": seed,
+                "n_points": n,
+                "n_queries": self.n_queries,
+                "id_mean": float(ids.mean()),
+                "id_std": std,
+                "id_sem": std / math.sqrt(self.n_queries),
+                "n_degenerate": int(degenerate.sum()),
+                "seconds": shared + time.perf_counter() - clock,
+                "device": device_name(mixed.device),
+            }
 
 
 # --- what is swept --------------------------------------------------------------------------
@@ -335,7 +416,7 @@ class _Batches:
     """A data set that can be shuffled, cut into batches and mixed."""
 
     points: Float[Tensor, "n d"]
-    labels: np.ndarray[Any, Any] | None
+    labels: NDArray[Any] | None
     image_shape: Sequence[int] | None
     batch_size: int
     memory: int

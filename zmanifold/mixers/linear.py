@@ -14,7 +14,7 @@ from zmanifold.errors import InputError
 __all__ = ["LinearMixer", "mix"]
 
 
-def mix(weights: Float[Tensor, "m b"], x: Float[Tensor, "b *shape"]) -> Float[Tensor, "m *shape"]:
+def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *shape"]:
     """Mix samples linearly: row i of the result is the sum over j of weights[i, j] * x[j].
 
     Parameters
@@ -126,8 +126,8 @@ class LinearMixer(nn.Module, ABC):
 
     def forward(
         self,
-        x: Float[Tensor, "b *shape"],
-        y: Shaped[Tensor, "b *k"],
+        x: Shaped[Tensor, "b *shape"],
+        y: Tensor,
         *,
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b c"]]:

@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from jaxtyping import Float64
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import zeta
 from torch import Tensor
@@ -155,7 +156,7 @@ def gamma_min(n_mix: int | None = None) -> float:
 @overload
 def gamma_from_lambda(lam: float) -> float: ...
 @overload
-def gamma_from_lambda(lam: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+def gamma_from_lambda(lam: NDArray[Any]) -> NDArray[np.float64]: ...
 def gamma_from_lambda(lam: Any) -> Any:
     """Return the γ at which ζ-mixup of two samples is mixup with weight λ.
 

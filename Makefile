@@ -1,0 +1,28 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+DATASET ?= auto
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: figures test clean
+
+figures: .venv/.runtime
+	$(BIN)/python experiments/figure_6.py --images $(DATASET)
+
+test: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+.venv/.runtime: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --constraint constraints.txt --editable .
+	touch $@
+
+.venv/.test: .venv/.runtime
+	$(PIP) --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+import zmanifold as zm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+from zmanifold import neighbors
+from zmanifold.errors import InputError
+
+import oracles
+
+
+def adversarial():
+    """Sets on which a matrix product alone, or dropping column 0, is wrong."""
+    rng = np.random.default_rng(1)
+    clusters = 1e4 + 1e4 * np.repeat(rng.normal(size=(10, 20)), 15, axis=0)
+    line = np.zeros((60, 16))
+    line[:, 3] = np.arange(60)
+    return {
+        "gaussian": rng.normal(size=(150, 20)),
+        "shifted by 1e4": rng.normal(size=(150, 20)) + 1e4,
+        "duplicates": np.repeat(rng.normal(size=(12, 20)), 12, axis=0),
+        "constant": np.full((80, 20), 3.7),
+        "clusters 1e-6 apart at 1e4": clusters + 1e-6 * rng.normal(size=clusters.shape),
+        "ties on a line": line,
+        "wild scales": rng.normal(size=(120, 20)) * 10.0 ** rng.uniform(-6, 6, (120, 1)),
+        "wild columns": rng.normal(size=(120, 20)) * 10.0 ** np.arange(-10, 10),
+        "tiny": 1e-160 * rng.normal(size=(90, 20)),
+        "huge": 1e160 * rng.normal(size=(90, 20)),
+        "binary": rng.integers(0, 2, (200, 15)).astype(float),
+    }
+
+
+@pytest.mark.parametrize("name", adversarial())
+@pytest.mark.parametrize("k", [1, 8, 50])
+def test_products_against_the_loop(name, k, device):
+    X = adversarial()[name]
+    # The loop's squares must not leave float64's range.
+    scale = np.abs(X).max() if name in ("tiny", "huge") else 1.0
+    expected_d, expected_i = oracles.neighbors(X / scale, k)
+    distances, indices = zm.kneighbors(X, k, device=device)
+    np.testing.assert_allclose(distances, expected_d * scale, rtol=1e-9, atol=0)
+    np.testing.assert_array_equal(indices, expected_i)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 12])
+@pytest.mark.parametrize("copies", [1, 7])
+def test_tree_against_the_loop(dim, copies, rng):
+    X = np.repeat(rng.normal(size=(30, dim)), copies, axis=0)
+    for k in (1, 5, len(X) - 1):
+        distances, indices = zm.kneighbors(X, k, device="cpu")
+        expected, _ = oracles.neighbors(X, k)
+        np.testing.assert_allclose(distances, expected, rtol=1e-12, atol=1e-15)
+        assert (indices != np.arange(len(X))[:, None]).all()
+        assert all(len(set(row)) == k for row in indices.tolist())
+
+
+def test_tree_and_products_agree(rng, monkeypatch):
+    X = rng.normal(size=(400, 5))
+    by_tree = zm.kneighbors(X, 20, device="cpu")
+    monkeypatch.setattr(neighbors, "_TREE_MAX_DIM", 0)
+    by_products = zm.kneighbors(X, 20, device="cpu")
+    np.testing.assert_array_equal(by_tree[1], by_products[1])
+    np.testing.assert_allclose(by_tree[0], by_products[0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_against_scikit_learn_on_digits(metric, device):
+    X = load_digits().data
+    theirs = NearestNeighbors(n_neighbors=128, metric=metric).fit(X)
+    expected, _ = theirs.kneighbors()
+    distances, indices = zm.kneighbors(X, 128, metric=metric, device=device)
+    np.testing.assert_allclose(distances, expected, atol=1e-7)
+    assert (indices != np.arange(len(X))[:, None]).all()
+
+
+def test_float32_far_from_the_origin_is_exact(rng):
+    X = (rng.normal(size=(2000, 16)) + 1e4).astype(np.float32)
+    _, expected = oracles.neighbors(X[:300], 8)
+    _, indices = zm.kneighbors(X[:300], 8)
+    np.testing.assert_array_equal(indices, expected)
+    helix, _ = zm.make_helix(2000, random_state=0)
+    near, _ = zm.kneighbors(helix.astype(np.float32), 8)
+    assert near.dtype == np.float32
+    theirs = NearestNeighbors(n_neighbors=8).fit(helix.astype(np.float32).astype(float))
+    np.testing.assert_allclose(near, theirs.kneighbors()[0], rtol=1e-6)
+
+
+def test_cosine_against_the_loop(rng, device):
+    X = rng.normal(size=(120, 30))
+    expected_d, expected_i = oracles.neighbors(X, 10, "cosine")
+    distances, indices = zm.kneighbors(X, 10, metric="cosine", device=device)
+    np.testing.assert_allclose(distances, expected_d, atol=1e-14)
+    np.testing.assert_array_equal(indices, expected_i)
+    # Lengths do not matter.
+    lengths = 10.0 ** rng.uniform(-3, 3, (120, 1))
+    np.testing.assert_array_equal(zm.kneighbors(X * lengths, 10, metric="cosine")[1], expected_i)
+
+
+@pytest.mark.parametrize("dim", [3, 40])
+def test_results_do_not_depend_on_chunks_threads_or_queries(dim, rng, one_thread):
+    X = np.concatenate([rng.normal(size=(900, dim)), np.zeros((300, dim))])
+    expected = zm.kneighbors(X, 30)
+    torch.set_num_threads(2)
+    for result in (zm.kneighbors(X, 30, memory_limit=2**20), zm.kneighbors(X, 30)):
+        np.testing.assert_array_equal(result[0], expected[0])
+        np.testing.assert_array_equal(result[1], expected[1])
+    queries = np.array([5, 1100, 17, 5])
+    some = zm.kneighbors(X, 30, queries=queries)
+    np.testing.assert_array_equal(some[0], expected[0][queries])
+    np.testing.assert_array_equal(some[1], expected[1][queries])
+    everything = zm.kneighbors(X, 30, queries=np.arange(len(X)))
+    np.testing.assert_array_equal(everything[1], expected[1])
+
+
+def test_smaller_k_is_a_prefix(rng):
+    X = rng.integers(0, 3, (500, 20)).astype(float)
+    large, small = zm.kneighbors(X, 60)[1], zm.kneighbors(X, 8)[1]
+    np.testing.assert_array_equal(large[:, :8], small)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", adversarial())
+def test_the_filters_bound_holds_for_every_pair(name, dtype):
+    points, _ = neighbors.rescaled(torch.from_numpy(adversarial()[name]))
+    n = len(points)
+    made = neighbors._Filter.of(points, dtype, n)
+    values = torch.addmm(made.squares, made.points, made.points.mT, alpha=-2)
+    bound = made.lower_bound(values, made.norms) * made.scale
+    true = (points[:, None] - points[None]).norm(dim=2)
+    assert (bound <= true * (1 + 1e-12) + 1e-300).all()
+    if name == "gaussian":
+        # And it says something: most pairs are bounded to a thousandth.
+        assert ((true - bound) < 1e-3 * true.max()).double().mean() > 0.9
+
+
+def test_undecided_rows_are_searched_again(monkeypatch):
+    calls = []
+    original = neighbors._search_undecided
+    monkeypatch.setattr(
+        neighbors, "_search_undecided", lambda *a: (calls.append(len(a[2])), original(*a))
+    )
+    X = adversarial()["constant"]
+    zm.kneighbors(X, 5)
+    assert calls == [len(X)]
+    calls.clear()
+    zm.kneighbors(adversarial()["gaussian"], 5)
+    assert calls == []
+
+
+def test_many_copies_stay_cheap():
+    """All 6,000 rows alike: only k + 1 copies may be compared, not 6,000 x 6,000 rows."""
+    X = torch.ones(6000, 64)
+    assert len(neighbors._first_copies(X, 9)) == 9
+    distances, indices = zm.kneighbors(X, 8)
+    assert (distances == 0).all()
+    assert indices[0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert indices[5000].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_group_minima_select_the_smallest():
+    values = torch.randint(0, 40, (30, 240), generator=torch.Generator().manual_seed(0)).float()
+    for count, groups_of in ((1, 4), (7, 6), (20, 12), (100, 5)):
+        kept, columns = neighbors._smallest(values, count, groups_of)
+        expected = values.sort(dim=1).values[:, :count]
+        assert torch.equal(kept.sort(dim=1).values, expected)
+        assert torch.equal(values.gather(1, columns), kept)
+        assert all(len(set(row)) == count for row in columns.tolist())
+
+
+def test_precision_setting_is_restored_and_not_used(rng):
+    X = rng.normal(size=(300, 64)).astype(np.float32)
+    expected = zm.kneighbors(X, 10)[1]
+    torch.set_float32_matmul_precision("medium")
+    try:
+        np.testing.assert_array_equal(zm.kneighbors(X, 10)[1], expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_tensors_come_back_for_tensors(device):
+    X = torch.rand(50, 20, device=device, dtype=torch.float64)
+    distances, indices = zm.kneighbors(X, 3)
+    assert distances.device.type == indices.device.type == device
+    assert distances.dtype == torch.float64
+    assert indices.dtype == torch.int64
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(),
+    n=st.integers(2, 40),
+    dim=st.sampled_from([1, 2, 5, 13, 30]),
+    levels=st.sampled_from([1, 2, 5, 1000]),
+)
+def test_any_small_set(data, n, dim, levels):
+    seed = data.draw(st.integers(0, 10_000))
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, levels, (n, dim)) / 7.0
+    k = data.draw(st.integers(1, n - 1))
+    expected, _ = oracles.neighbors(X, k)
+    distances, indices = zm.kneighbors(X, k)
+    np.testing.assert_allclose(distances, expected, rtol=1e-12, atol=0)
+    assert (indices != np.arange(n)[:, None]).all()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda X: X.astype(np.float32),
+        lambda X: X.astype(np.float16),
+        lambda X: X.astype(np.int64),
+        lambda X: X.astype(np.uint16),
+        lambda X: X.astype(">f8"),
+        lambda X: X.astype(np.longdouble),
+        np.asfortranarray,
+        lambda X: X.tolist(),
+        lambda X: np.repeat(X, 2, axis=0)[::2],
+        lambda X: X[::-1][::-1],
+        lambda X: torch.from_numpy(X).to(torch.bfloat16),
+    ],
+)
+def test_any_real_array(convert):
+    X = np.random.default_rng(0).integers(0, 50, (40, 15)).astype(float)
+    _, expected = oracles.neighbors(X, 4)
+    _, indices = zm.kneighbors(convert(X), 4)
+    np.testing.assert_array_equal(np.asarray(indices), expected)
+
+
+def test_read_only_arrays_and_memory_maps(tmp_path):
+    X = np.random.default_rng(0).normal(size=(30, 15))
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    np.testing.assert_array_equal(zm.kneighbors(mapped, 3)[1], zm.kneighbors(X, 3)[1])
+
+
+GOOD = np.random.default_rng(0).normal(size=(10, 4))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        ((GOOD, 10), {}, "n_neighbors=10 needs more than 10 points, got 10: lower n_neighbors"),
+        ((GOOD, 0), {}, "n_neighbors=0 is too small"),
+        ((GOOD, 2.0), {}, "n_neighbors=2.0 is not a whole number"),
+        ((GOOD, True), {}, "n_neighbors=True is not a whole number"),
+        ((GOOD[:1], 1), {}, r"X has 1 point\(s\) but at least 2"),
+        ((GOOD[:0], 1), {}, r"X has 0 point\(s\)"),
+        ((GOOD[:, :0], 1), {}, r"X has 0 feature\(s\)"),
+        ((GOOD[0], 1), {}, r"X has 1 dimension\(s\) but must be 2-D"),
+        ((GOOD[None], 1), {}, r"X has 3 dimension\(s\)"),
+        ((np.where(GOOD > 1, np.nan, GOOD), 2), {}, "not finite, the first is nan at row"),
+        ((np.where(GOOD > 1, -np.inf, GOOD), 2), {}, "not finite, the first is -inf at row"),
+        ((GOOD + 1j, 2), {}, "X is complex"),
+        ((torch.from_numpy(GOOD) + 1j, 2), {}, "X is complex"),
+        ((GOOD.astype(object), 2), {}, "X has dtype object"),
+        ((GOOD.astype(str), 2), {}, "X has dtype <U"),
+        (([[1, 2], [3]], 1), {}, "rows of unequal length"),
+        ((scipy.sparse.csr_matrix(GOOD), 2), {}, r"convert it with X.toarray\(\)"),
+        ((torch.eye(4).to_sparse(), 2), {}, r"convert it with X.to_dense\(\)"),
+        ((GOOD, 2), {"metric": "cosin"}, "unknown metric 'cosin': did you mean 'cosine'"),
+        ((GOOD * 0, 2), {"metric": "cosine"}, r"10 zero vector\(s\), the first in row 0"),
+        ((GOOD, 2), {"device": "gpu"}, "unknown device 'gpu'"),
+        ((GOOD, 2), {"device": "cuda:99"}, "device='cuda:99' is asked for but torch finds"),
+        ((GOOD, 2), {"device": "meta"}, "unknown device 'meta'"),
+        ((GOOD, 2), {"queries": [10]}, "queries holds row 10 but the data has rows 0 to 9"),
+        ((GOOD, 2), {"queries": [-1]}, "queries holds row -1"),
+        ((GOOD, 2), {"queries": []}, "queries has shape|queries is empty"),
+        ((GOOD, 2), {"queries": [[1]]}, "queries has shape"),
+        ((GOOD, 2), {"queries": [0.5]}, "must be a 1-D array of row numbers"),
+        ((GOOD, 2), {"queries": GOOD[:, 0] > 0}, r"np.flatnonzero\(mask\)"),
+        ((GOOD, 2), {"memory_limit": 5}, "memory_limit=5 is below 1 MiB"),
+    ],
+)
+def test_bad_input(args, kwargs, message):
+    with pytest.raises(InputError, match=message):
+        zm.kneighbors(*args, **kwargs)

@@ -1,0 +1,69 @@
+"""Work cut into pieces that fit into memory, and on a CPU spread over threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+__all__ = ["chunks", "run_chunks"]
+
+
+def chunks(total: int, size: int) -> Iterator[slice]:
+    """Cut range(total) into slices of at most `size`, at least 1.
+
+    Examples
+    --------
+    >>> from zmanifold.chunking import chunks
+    >>> list(chunks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    size = max(1, size)
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def run_chunks(
+    work: Callable[[slice], object], total: int, size: int, device: torch.device
+) -> None:
+    """Call `work` on slices of range(total), each of which it handles on its own.
+
+    On a CPU the slices are spread over as many threads as torch uses, each computing
+    single-threaded: batches of small factorisations gain nothing from threads inside.
+
+    Parameters
+    ----------
+    work : callable
+        Takes a slice and stores its own result.
+    total : int
+        Number of rows.
+    size : int
+        The most rows that may be worked on at a time, over all threads.
+    device : torch.device
+        Where `work` computes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.chunking import run_chunks
+    >>> squares = torch.zeros(5)
+    >>> def work(part):
+    ...     squares[part] = torch.arange(part.start, part.stop).square()
+    >>> run_chunks(work, 5, 2, torch.device("cpu"))
+    >>> squares
+    tensor([ 0.,  1.,  4.,  9., 16.])
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    parts = list(chunks(total, min(size // threads, -(-total // threads))))
+    if threads == 1 or len(parts) == 1:
+        for part in parts:
+            work(part)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            # list() raises what a worker raised.
+            list(pool.map(work, parts))
+    finally:
+        # The workers' setting reaches MKL, which has one for all threads.
+        torch.set_num_threads(threads)

@@ -1,0 +1,288 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="zmanifold",
+    help="Measure what mixing augmentations do to the data manifold.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def main() -> NoReturn:
+    """Run the command line; errors are one sentence on stderr.
+
+    Exit status: 0 for success, 2 for wrong use, 1 for a failure, 130 after Ctrl-C.
+    """
+    sys.exit(_run(sys.argv[1:]))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        import zmanifold
+
+        typer.echo(f"zmanifold {zmanifold.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def sweep_id(
+    datasets: Annotated[
+        list[str],
+        typer.Argument(help="Names ('zmanifold datasets' lists them), files or image folders."),
+    ],
+    gamma: Annotated[
+        str, typer.Option(help="ζ-mixup's strengths: START:STOP:STEP, both ends in, or G,G,...")
+    ] = "0:15:1",
+    neighbors: Annotated[str, typer.Option(help="Neighbourhood sizes k, K,K,...")] = "8,128",
+    mixer: Annotated[
+        str, typer.Option(help="Any of none (the original), mixup, zeta, zeta-anchored.")
+    ] = "none,mixup,zeta",
+    alpha: Annotated[float, typer.Option(help="mixup's strength α.")] = 1.0,
+    n_mix: Annotated[
+        int | None, typer.Option(help="Samples that ζ-mixup mixes; the whole batch by default.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples mixed with one another.")] = 32,
+    seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, ...")] = 3,
+    n_queries: Annotated[
+        int | None, typer.Option(help="Estimate at so many random points; all by default.")
+    ] = None,
+    n_samples: Annotated[
+        int | None, typer.Option(help="Use or generate so many samples of each data set.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test, where the data has both.")] = "train",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
+    ] = None,
+    data_seed: Annotated[
+        int, typer.Option(help="Seed for generating data and for --n-samples.")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Working memory above the data: 512MiB, 2GiB...")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the table (.parquet or .csv) and its settings (.json)."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw local ID against γ (.png, .svg or .pdf).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
+) -> None:
+    """Measure local intrinsic dimension against the mixing strength.
+
+    Without --out the table goes to stdout: drawn on a terminal, as CSV in a pipe.
+
+    For example:
+
+      zmanifold sweep-id digits --gamma 0:15:1 --plot digits.png
+
+      zmanifold sweep-id helix-r3 --gamma 2.4,2.8,4 --neighbors 8 --seeds 1
+
+      zmanifold sweep-id fashion-mnist --n-queries 2000 --out run.parquet --plot run.png
+
+      zmanifold sweep-id mine.npz --mixer none,mixup,zeta,zeta-anchored --out run.csv
+    """
+    gammas = _parse_gammas(gamma)
+    k_values = _parse_integers("--neighbors", neighbors)
+    limit = None if memory_limit is None else _parse_bytes(memory_limit)
+
+    from zmanifold.datasets import load_dataset
+    from zmanifold.mixers.by_name import mixers_by_name
+    from zmanifold.storage import check_output, save_sweep, sidecar_of
+
+    if out is not None:
+        check_output(out, overwrite=overwrite)
+        check_output(sidecar_of(out), (".json",), overwrite=overwrite)
+    if plot is not None:
+        check_output(plot, (".png", ".svg", ".pdf"), overwrite=overwrite)
+    mixers = mixers_by_name(_parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
+
+    from zmanifold.sweep import prepare_sweep
+
+    sweeps = [
+        prepare_sweep(
+            load_dataset(
+                name,
+                split=split,  # type: ignore[arg-type]  # load_dataset names the nearest split
+                n_samples=n_samples,
+                data_dir=data_dir,
+                random_state=data_seed,
+            ),
+            mixers=mixers,
+            n_neighbors=k_values,
+            batch_size=batch_size,
+            seeds=seeds,
+            n_queries=n_queries,
+            device=device,
+            memory_limit=limit,
+        )
+        for name in datasets
+    ]
+    _check_distinct(datasets, [sweep.name for sweep in sweeps])
+    results = []
+    for sweep in sweeps:
+        results.append(sweep.run())
+        if out is not None:
+            # After each data set: what follows may fail.
+            save_sweep(results, out)
+    import pandas as pd
+
+    frame = pd.concat([result.to_frame() for result in results], ignore_index=True)
+    if plot is not None:
+        _save_plot(frame, plot)
+    if out is None:
+        _print_frame(frame)
+    written = [str(p) for p in (out, sidecar_of(out) if out else None, plot) if p is not None]
+    if written:
+        typer.echo(f"wrote {', '.join(written)}", err=out is None)
+
+
+@app.command()
+def datasets(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
+    ] = None,
+) -> None:
+    """List the data sets that can be loaded here, and how to get the others.
+
+    For example:
+
+      zmanifold datasets
+
+      zmanifold datasets --data-dir ~/data
+    """
+    import pandas as pd
+
+    from zmanifold.datasets import available_datasets
+
+    rows = available_datasets(data_dir)
+    _print_frame(
+        pd.DataFrame(
+            {
+                "name": [row.name for row in rows],
+                "here": ["yes" if row.here else "no" for row in rows],
+                "where": [row.where for row in rows],
+            }
+        )
+    )
+
+
+def _run(arguments: list[str]) -> int:
+    from zmanifold.errors import InputError
+
+    try:
+        code = app(arguments, standalone_mode=False)
+    except InputError as error:
+        return _complain(str(error), 2)
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            # The parser's own: an unknown option, a missing argument.
+            return _complain(error.format_message(), getattr(error, "exit_code", 2))
+        return _complain(f"failed: {type(error).__name__}: {error}", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int) -> int:
+    if message:
+        typer.echo(f"zmanifold: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _parse_list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _parse_gammas(text: str) -> list[float]:
+    """Read START:STOP:STEP (both ends in) or a list."""
+    from zmanifold.errors import InputError
+
+    rule = "give START:STOP:STEP with 0 <= START <= STOP and STEP > 0, or numbers >= 0 by commas"
+    try:
+        if ":" in text:
+            start, stop, step = map(float, text.split(":"))
+            if not (0 <= start <= stop < 1e6 and 1e-6 <= step < 1e6):
+                raise InputError(
+                    f"--gamma {text} is empty, reversed, negative or too fine: {rule}."
+                )
+            # A step that misses the end by rounding alone still reaches it.
+            count = int((stop - start) / step + 1e-9) + 1
+            return [round(start + i * step, 10) for i in range(count)]
+        values = list(dict.fromkeys(map(float, _parse_list(text))))
+    except InputError:
+        raise
+    except ValueError:
+        raise InputError(f"--gamma {text} is not a range or a list of numbers: {rule}.") from None
+    if not values or not all(0 <= value < 1e6 for value in values):
+        raise InputError(f"--gamma {text} is empty or holds a number outside [0, 1e6): {rule}.")
+    return values
+
+
+def _parse_integers(option: str, text: str) -> list[int]:
+    from zmanifold.errors import InputError
+
+    try:
+        return [int(item) for item in _parse_list(text)]
+    except ValueError:
+        raise InputError(f"{option} {text} is not a list of whole numbers: give 8,128.") from None
+
+
+def _parse_bytes(text: str) -> int:
+    from zmanifold.errors import InputError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not match:
+        raise InputError(f"--memory-limit {text} is not a size: give 512MiB or 2GiB.")
+    return int(float(match[1]) * _BINARY_UNITS[match[2]])
+
+
+def _check_distinct(given: list[str], names: list[str]) -> None:
+    from zmanifold.errors import InputError
+
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise InputError(
+                f"{given[i]!r} and {given[names.index(name)]!r} are both called {name!r} in the "
+                "table: sweep one of them, or rename a file."
+            )
+
+
+def _save_plot(frame: Any, path: Path) -> None:
+    from zmanifold.plotting import sweep_figure
+    from zmanifold.storage import write_atomically
+
+    figure = sweep_figure(frame)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def _print_frame(frame: Any) -> None:
+    """Draw a table for a person, CSV for a pipe."""
+    if not sys.stdout.isatty():
+        typer.echo(frame.to_csv(index=False), nl=False)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = frame.dropna(axis="columns", how="all")
+    table = Table(*map(str, shown.columns))
+    for row in shown.itertuples(index=False):
+        cells = ["" if cell != cell else cell for cell in row]
+        table.add_row(*[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells])
+    Console().print(table)
