@@ -392,7 +392,8 @@ def _read_idx(path: Path, n_axes: int) -> Array:
             )
         shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
         body = _read_exactly(stream, math.prod(shape), path)
-        if stream.read(1):
+        # Past the end a compressed file's checksum is verified, too.
+        if _read_up_to(stream, 1, path):
             raise InputError(f"{path} goes on after the {shape} values it promises: get it again.")
     if math.prod(shape) == 0:
         raise InputError(f"{path} holds no values, its shape is {shape}: get the original file.")
@@ -426,10 +427,7 @@ def _pieces(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> Iter
     """Yield `count` bytes as they come: memory grows with what is there, not with a promise."""
     left = count
     while left:
-        try:
-            piece = stream.read(min(left, _READ_PIECE))
-        except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is damaged ({error}): get it again.") from None
+        piece = _read_up_to(stream, min(left, _READ_PIECE), path)
         if not piece:
             raise InputError(
                 f"{path} is cut short: it promises {count} bytes of data but holds {count - left}: "
@@ -437,6 +435,13 @@ def _pieces(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> Iter
             )
         yield piece
         left -= len(piece)
+
+
+def _read_up_to(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> bytes:
+    try:
+        return stream.read(count)
+    except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({_first_line(error)}): get it again.") from None
 
 
 def _read_exactly(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> bytes:

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from zmanifold import cli
+
+FAST = ["--n-samples", "200", "--neighbors", "8", "--seeds", "1"]
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        code = cli._run([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_the_table_goes_to_a_pipe_as_csv(run):
+    code, out, err = run("sweep-id", "helix-r3", "crescents", "--gamma", "0:4:2", *FAST)
+    frame = pd.read_csv(pd.io.common.StringIO(out))
+    assert (code, err) == (0, "")
+    assert frame["dataset"].unique().tolist() == ["helix-r3", "crescents"]
+    zeta = frame[(frame["mixer"] == "zeta") & (frame["dataset"] == "helix-r3")]
+    assert zeta["gamma"].tolist() == [0.0, 2.0, 4.0]
+    assert frame["mixer"].unique().tolist() == ["none", "mixup", "zeta"]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_files(run, tmp_path, ending):
+    out, plot = tmp_path / f"run.{ending}", tmp_path / "run.png"
+    command = ["sweep-id", "helix-r3", "--gamma", "2.4,4", *FAST, "--out", out, "--plot", plot]
+    code, printed, _ = run(*command)
+    assert code == 0
+    assert printed == f"wrote {out}, {tmp_path / 'run.json'}, {plot}\n"
+    settings = json.loads((tmp_path / "run.json").read_text())["sweeps"][0]
+    assert settings["n_points"] == 200
+    assert settings["device"] in ("cpu",) or settings["device"].startswith("cuda")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    before = out.read_bytes()
+    code, _, err = run(*command)
+    assert code == 2
+    assert "exists: give --overwrite or another name" in err
+    assert out.read_bytes() == before
+    assert run(*command, "--overwrite")[0] == 0
+
+
+def test_own_files_and_all_mixers(run, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.normal(size=(60, 4)), y=rng.integers(0, 3, 60))
+    code, out, _ = run(
+        "sweep-id", tmp_path / "mine.npz", "--neighbors", "5,9", "--seeds", 2, "--gamma", 3,
+        "--mixer", "none,mixup,zeta,zeta-anchored", "--n-mix", 4, "--alpha", 0.5,
+        "--n-queries", 30, "--memory-limit", "64MiB", "--batch-size", 8,
+    )  # fmt: skip
+    frame = pd.read_csv(pd.io.common.StringIO(out))
+    assert code == 0
+    assert len(frame) == 4 * 2 * 2
+    assert frame["n_queries"].unique().tolist() == [30]
+    assert "zeta-anchored-T4" in set(frame["mixer"])
+
+
+def test_what_is_finished_is_kept_when_a_later_data_set_fails(run, tmp_path, monkeypatch):
+    from zmanifold.sweep import Sweep
+
+    whole = Sweep.run
+
+    def fail_on_the_second(self, **kwargs):
+        if self.name == "crescents":
+            raise MemoryError("no room")
+        return whole(self, **kwargs)
+
+    monkeypatch.setattr(Sweep, "run", fail_on_the_second)
+    out = tmp_path / "run.csv"
+    code, _, err = run("sweep-id", "helix-r3", "crescents", *FAST, "--gamma", 2, "--out", out)
+    assert code == 1
+    assert err == "zmanifold: failed: MemoryError: no room\n"
+    assert pd.read_csv(out)["dataset"].unique().tolist() == ["helix-r3"]
+
+
+def test_datasets_are_listed(run, tmp_path):
+    code, out, _ = run("datasets", "--data-dir", tmp_path)
+    frame = pd.read_csv(pd.io.common.StringIO(out)).set_index("name")
+    assert code == 0
+    assert frame.loc["digits", "here"] == "yes"
+    assert frame.loc["cifar10", "here"] == "no"
+    assert "cifar-10-binary.tar.gz" in frame.loc["cifar10", "where"]
+    assert "skdim:M7_Roll" in frame.index
+
+
+@pytest.mark.parametrize(
+    ("text", "gammas"),
+    [
+        ("0:15:5", [0, 5, 10, 15]),
+        ("0:0.3:0.1", [0, 0.1, 0.2, 0.3]),
+        ("1:2:0.7", [1, 1.7]),
+        ("2.8", [2.8]),
+        ("4, 2,4", [4, 2]),
+        ("3:3:1", [3]),
+    ],
+)
+def test_gamma_ranges(text, gammas):
+    assert cli._parse_gammas(text) == gammas
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1048576", 2**20), ("512MiB", 2**29), ("1.5 GB", 3 * 2**29), ("2g", 2**31)]
+)
+def test_sizes(text, size):
+    assert cli._parse_bytes(text) == size
+
+
+ONE = ["sweep-id", "helix-r3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*ONE, "--gamma", "5:1:1"], "--gamma 5:1:1 is empty, reversed"),
+        ([*ONE, "--gamma", "-1:5:1"], "--gamma -1:5:1 is empty, reversed, negative"),
+        ([*ONE, "--gamma", "0:5:0"], "--gamma 0:5:0 is empty"),
+        ([*ONE, "--gamma", "0:5"], "--gamma 0:5 is not a range"),
+        ([*ONE, "--gamma", "a:b:c"], "--gamma a:b:c is not a range"),
+        ([*ONE, "--gamma", "2,x"], "--gamma 2,x is not a range or a list of numbers"),
+        ([*ONE, "--gamma", "2,-3"], "--gamma 2,-3 is empty or holds a number outside"),
+        ([*ONE, "--gamma", "nan"], "--gamma nan is empty or holds a number outside"),
+        ([*ONE, "--gamma", "nan:1:1"], "--gamma nan:1:1 is empty"),
+        ([*ONE, "--gamma", ","], "--gamma , is empty"),
+        ([*ONE, "--neighbors", "8,x"], "--neighbors 8,x is not a list of whole numbers"),
+        ([*ONE, "--neighbors", "8192"], "n_neighbors=8192 needs more than 8192 points, got 8192"),
+        ([*ONE, "--neighbors", "0"], "n_neighbors=0 is too small"),
+        ([*ONE, "--neighbors", ""], "n_neighbors is empty"),
+        ([*ONE, "--batch-size", "1"], "batch_size=1 is too small"),
+        ([*ONE, "--batch-size", "9000"], "batch_size=9000 is above the 8192 points"),
+        ([*ONE, "--batch-size", "many"], "Invalid value for '--batch-size'"),
+        ([*ONE, "--seeds", "0"], "seeds=0 is too small"),
+        ([*ONE, "--n-queries", "9000"], "n_queries=9000 is above the 8192 points"),
+        ([*ONE, "--mixer", "zeta,cutmx"], "unknown mixer 'cutmx'"),
+        ([*ONE, "--mixer", "mixpu"], "did you mean 'mixup'"),
+        ([*ONE, "--mixer", ""], "mixers is empty"),
+        ([*ONE, "--alpha", "-1"], "alpha=-1.0 must be a positive number"),
+        ([*ONE, "--n-mix", "40"], "n_mix=40 samples cannot be chosen from a batch of 32"),
+        ([*ONE, "--device", "cpuu"], "unknown device 'cpuu': did you mean 'cpu'"),
+        ([*ONE, "--device", "cuda:44"], "device='cuda:44' is asked for"),
+        ([*ONE, "--memory-limit", "lots"], "--memory-limit lots is not a size"),
+        ([*ONE, "--memory-limit", "1k"], "memory_limit=1024 is below 1 MiB"),
+        ([*ONE, "--out", "run.xlsx"], "unknown ending of the output '.xlsx'"),
+        ([*ONE, "--out", "/does/not/exist/run.csv"], "does not exist: make it first"),
+        ([*ONE, "--plot", "run.gif"], "unknown ending of the output '.gif'"),
+        ([*ONE, "--split", "tset"], "unknown split 'tset'"),
+        ([*ONE, "helix-r3"], "are both called 'helix-r3'"),
+        (["sweep-id", "helix-r33"], "unknown data set 'helix-r33': did you mean 'helix-r3'"),
+        (["sweep-id", "helix-r3", "digts"], "unknown data set 'digts': did you mean 'digits'"),
+        (["sweep-id", "nowhere.npz"], "'nowhere.npz' does not exist"),
+        (["sweep-id"], "Missing argument"),
+        ([*ONE, "--gama", "2"], "No such option: --gama"),
+        (["sweep"], "No such command 'sweep'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(run, arguments, message, monkeypatch, tmp_path):
+    from zmanifold import sweep
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep, "search", lambda *a, **k: pytest.fail("work has begun"))
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("zmanifold: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_is_exit_1(run, monkeypatch):
+    from zmanifold import sweep
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("the solver\ngave up")
+
+    monkeypatch.setattr(sweep, "search", fail)
+    code, _, err = run(*ONE, *FAST)
+    assert (code, err) == (1, "zmanifold: failed: RuntimeError: the solver gave up\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sweep-id", "--help"], ["datasets", "--help"]])
+def test_help_does_not_wait_for_torch(arguments):
+    code = (
+        f"import sys; sys.argv = ['zmanifold', *{arguments!r}]\n"
+        "from zmanifold.cli import _run\n"
+        "code = _run(sys.argv[1:])\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "zmanifold" in done.stdout
+    if arguments != ["--help"]:
+        assert "For example:" in done.stdout
+
+
+def test_the_installed_command_and_its_exit_codes(tmp_path):
+    def shell(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "zmanifold", *arguments], capture_output=True, text=True
+        )
+
+    assert shell("--version").stdout.startswith("zmanifold 0.")
+    wrong = shell("sweep-id", "nothing-here")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("zmanifold: unknown data set")
+    started = time.perf_counter()
+    right = shell("sweep-id", "spirals", "--neighbors", "8", "--seeds", "1", "--gamma", "2")
+    assert right.returncode == 0, time.perf_counter() - started
+    # No progress bar where nobody watches.
+    assert right.stderr == ""
+    assert right.stdout.startswith("dataset,mixer,gamma")

@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import zmanifold as zm
+from PIL import Image
+from zmanifold import datasets
+from zmanifold.datasets import available_datasets
+from zmanifold.errors import InputError
+
+
+def idx(values):
+    values = np.asarray(values, np.uint8)
+    return (
+        struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+    )
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (6, 4, 5), dtype=np.uint8), np.array([0, 3, 1, 9, 3, 2], np.uint8)
+
+
+def write_mnist(folder, images, *, gz=False, part="train"):
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels, labels = images
+    for name, values in (
+        (f"{part}-images-idx3-ubyte", pixels),
+        (f"{part}-labels-idx1-ubyte", labels),
+    ):
+        if gz:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(idx(values)))
+        else:
+            (folder / name).write_bytes(idx(values))
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize("sub", ["", "mnist", "MNIST/raw"])
+def test_mnist_from_idx_files(tmp_path, images, gz, sub):
+    write_mnist(tmp_path / sub, images, gz=gz)
+    write_mnist(tmp_path / sub, (images[0][:2], images[1][:2]), gz=gz, part="t10k")
+    train = zm.load_dataset("mnist", data_dir=tmp_path)
+    np.testing.assert_array_equal(train.points, images[0].reshape(6, 20).astype(np.float32) / 255)
+    np.testing.assert_array_equal(train.labels, images[1])
+    assert train.points.dtype == np.float32
+    assert train.labels.dtype == np.int64
+    assert train.image_shape == (1, 4, 5)
+    assert train.class_names == tuple("0123456789")
+    assert len(zm.load_dataset("mnist", data_dir=tmp_path, split="test").points) == 2
+
+
+def test_the_environment_names_a_folder(tmp_path, images, monkeypatch):
+    write_mnist(tmp_path / "fashion-mnist", images)
+    monkeypatch.setenv("ZMANIFOLD_DATA", str(tmp_path))
+    assert zm.load_dataset("fashion-mnist").class_names[9] == "Ankle boot"
+    rows = {row.name: row for row in available_datasets()}
+    assert rows["fashion-mnist"].here
+    assert rows["fashion-mnist"].where == str(tmp_path / "fashion-mnist")
+
+
+@pytest.mark.parametrize(("name", "label_bytes"), [("cifar10", 1), ("cifar100", 2)])
+def test_cifar_binary(tmp_path, rng, name, label_bytes):
+    records = rng.integers(0, 256, (10, label_bytes + 3072), dtype=np.uint8)
+    records[:, :label_bytes] %= 10
+    source = datasets._SOURCES[name]
+    folder = tmp_path / source.folders[0]
+    folder.mkdir()
+    files = source.files["train"]
+    for part, file in zip(np.array_split(records, len(files)), files, strict=True):
+        part.tofile(folder / file)
+    (folder / "batches.meta.txt").write_text("plane\ncar\n")
+    loaded = zm.load_dataset(name, data_dir=tmp_path)
+    np.testing.assert_array_equal(loaded.labels, records[:, label_bytes - 1])
+    np.testing.assert_allclose(loaded.points * 255, records[:, label_bytes:], atol=1e-4)
+    assert loaded.image_shape == (3, 32, 32)
+    assert loaded.class_names == (("plane", "car") if name == "cifar10" else None)
+
+
+def test_digits():
+    loaded = zm.load_dataset("digits")
+    assert loaded.points.shape == (1797, 64)
+    assert loaded.points.min() == 0
+    assert loaded.points.max() == 1
+    assert sorted(set(loaded.labels.tolist())) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("helix-r3", (8192, 3)),
+        ("helix-r12", (8192, 12)),
+        ("paraboloid-r12", (8192, 12)),
+        ("crescents", (512, 2)),
+        ("spirals", (512, 2)),
+        ("skdim:M7_Roll", (2500, 3)),
+        ("skdim:Mbeta", (2500, 40)),
+    ],
+)
+def test_generators_by_name(name, shape):
+    first = zm.load_dataset(name, random_state=1)
+    assert first.points.shape == shape
+    assert first.name == name
+    np.testing.assert_array_equal(first.points, zm.load_dataset(name, random_state=1).points)
+    assert zm.load_dataset(name, n_samples=40).points.shape == (40, shape[1])
+
+
+def test_n_samples_draws_without_replacement():
+    some = zm.load_dataset("digits", n_samples=500, random_state=0)
+    every = zm.load_dataset("digits")
+    rows = {row.tobytes(): label for row, label in zip(every.points, every.labels, strict=True)}
+    assert len({row.tobytes() for row in some.points}) == 500
+    assert all(
+        rows[row.tobytes()] == label for row, label in zip(some.points, some.labels, strict=True)
+    )
+
+
+def test_npy(tmp_path, rng):
+    for x in (rng.normal(size=(5, 3)), np.asfortranarray(rng.normal(size=(5, 3)).astype(">f4"))):
+        np.save(tmp_path / "own.npy", x)
+        loaded = zm.load_dataset(tmp_path / "own.npy")
+        np.testing.assert_array_equal(loaded.points, x)
+        assert loaded.name == "own"
+        assert loaded.labels is None
+    np.save(tmp_path / "images.npy", rng.random((4, 6, 7)))
+    assert zm.load_dataset(str(tmp_path / "images.npy")).image_shape == (1, 6, 7)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz(tmp_path, rng, save):
+    x, y = rng.normal(size=(5, 2)), np.array(["cat", "dog", "cat", "ant", "dog"])
+    save(tmp_path / "own.npz", x=x, y=y)
+    loaded = zm.load_dataset(tmp_path / "own.npz")
+    np.testing.assert_array_equal(loaded.points, x)
+    assert loaded.labels.tolist() == [1, 2, 1, 0, 2]
+    assert loaded.class_names == ("ant", "cat", "dog")
+    save(tmp_path / "bare.npz", x=x)
+    assert zm.load_dataset(tmp_path / "bare.npz").labels is None
+
+
+def test_tables(tmp_path, rng):
+    frame = pd.DataFrame(rng.normal(size=(5, 3)), columns=["a", "b", "c"])
+    frame["Label"] = ["u", "v", "u", "u", "v"]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet")
+    for ending in ("csv", "parquet"):
+        loaded = zm.load_dataset(tmp_path / f"t.{ending}")
+        np.testing.assert_allclose(loaded.points, frame[["a", "b", "c"]])
+        assert loaded.labels.tolist() == [0, 1, 0, 0, 1]
+    np.savetxt(tmp_path / "bare.csv", rng.normal(size=(4, 3)), delimiter=",")
+    assert zm.load_dataset(tmp_path / "bare.csv").points.shape == (4, 3)
+
+
+def test_image_folder(tmp_path, rng):
+    grey = rng.integers(0, 256, (8, 9), dtype=np.uint8)
+    colour = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    for split in ("train", "test"):
+        for name, picture in (("b", grey), ("a", colour)):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            Image.fromarray(picture).save(folder / "1.png")
+            (folder / "notes.txt").write_text("not an image")
+    loaded = zm.load_dataset(tmp_path, split="test")
+    assert loaded.class_names == ("a", "b")
+    assert loaded.labels.tolist() == [0, 1]
+    assert loaded.image_shape == (3, 8, 9)
+    pictures = loaded.points.reshape(2, 3, 8, 9) * 255
+    np.testing.assert_allclose(pictures[0], colour.transpose(2, 0, 1), atol=1e-4)
+    np.testing.assert_allclose(pictures[1], np.stack([grey] * 3), atol=1e-4)
+
+
+# --- bad files ------------------------------------------------------------------------------
+
+
+def npy_bytes(x):
+    stream = io.BytesIO()
+    np.save(stream, x)
+    return stream.getvalue()
+
+
+def with_shape(shape):
+    """A .npy file of 6 floats whose header promises another shape."""
+    return npy_bytes(np.zeros((2, 3))).replace(b"(2, 3), ", f"{shape}, ".encode())
+
+
+def zipped(**members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return stream.getvalue()
+
+
+X = np.arange(12.0).reshape(4, 3)
+OBJECTS = npy_bytes(np.array([{"a": 1}, None], dtype=object))
+CSV = b"a,b\n1,2\n3,4\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.npy", b"", "is not a NumPy array file"),
+        ("a.npy", b"\x93NUMPY\x01\x00", "is not a NumPy array file"),
+        ("a.npy", CSV, "is not a NumPy array file"),
+        ("a.npy", npy_bytes(X)[:-8], "is cut short: it promises 96 bytes of data but holds 88"),
+        ("a.npy", with_shape((2**40, 2**20)), "is cut short: it promises"),
+        ("a.npy", with_shape((-2, -3)), "promises the shape"),
+        ("a.npy", OBJECTS, "holds pickled Python objects, which are never loaded"),
+        ("a.npy", pickle.dumps(X), "is not a NumPy array file"),
+        ("a.npy", npy_bytes(X + 1j), "a: x is complex"),
+        ("a.npy", npy_bytes(X.astype(str)), "a: x has dtype <U"),
+        ("a.npy", npy_bytes(X * np.nan), "a: x holds 12 value"),
+        ("a.npy", npy_bytes(X[:1]), "a: x has 1 point"),
+        ("a.npy", npy_bytes(X[:0]), "a: x has 0 point"),
+        ("a.npy", npy_bytes(X[0]), r"a: x has 1 dimension\(s\)"),
+        ("a.npz", b"PK\x03\x04", "is not a whole .npz file"),
+        ("a.npz", npy_bytes(X), "is not a whole .npz file"),
+        ("a.npz", zipped(z=npy_bytes(X)), "holds z.npy but no array x"),
+        ("a.npz", zipped(x=OBJECTS), "holds pickled Python objects"),
+        ("a.npz", zipped(x=npy_bytes(X), y=OBJECTS), "holds pickled Python objects"),
+        ("a.npz", zipped(x=npy_bytes(X), y=npy_bytes(X[:3, 0])), r"y has shape \(3,\) for 4"),
+        ("a.npz", zipped(x=with_shape((2**40,))), "is cut short"),
+        ("a.npz", zipped(x=npy_bytes(X))[:-30], "is not a whole .npz file"),
+        ("a.csv", b"", "is not a .csv table"),
+        ("a.csv", b"a,b\n1,2,3\n4,5,6,7,8\n", "is not a .csv table"),
+        ("a.csv", b"a,b\n1,x\n2,y\n", r"columns that are not numbers \(b\)"),
+        ("a.csv", b"a,y,label\n1,2,3\n4,5,6\n", "label columns y, label: keep one"),
+        ("a.csv", b"a,b\n1,\n2,3\n", "not finite"),
+        ("a.parquet", CSV, "is not a .parquet table"),
+        ("a.parquet", b"PAR1" + b"\xff" * 40 + b"PAR1", "is not a .parquet table"),
+        ("a.txt", CSV, "ends in '.txt': files end in .npy, .npz, .csv, .parquet"),
+    ],
+)
+def test_bad_file(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        zm.load_dataset(path)
+
+
+GOOD_IMAGES = idx(np.zeros((3, 2, 2)))
+GOOD_LABELS = idx(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "message"),
+    [
+        (b"", GOOD_LABELS, "is cut short: it promises 16 bytes"),
+        (GOOD_IMAGES[:-1], GOOD_LABELS, "is cut short: it promises 12 bytes of data but holds 11"),
+        (GOOD_IMAGES + b"x", GOOD_LABELS, "goes on after the"),
+        (
+            b"\x00\x00\x0d\x03" + GOOD_IMAGES[4:],
+            GOOD_LABELS,
+            "does not start as an IDX file of 3-D",
+        ),
+        (GOOD_LABELS, GOOD_LABELS, "does not start as an IDX file|is cut short"),
+        (GOOD_IMAGES, idx(np.zeros(2)), "holds 3 images but"),
+        (idx(np.zeros((0, 2, 2))), idx(np.zeros(0)), "holds no values"),
+        (
+            GOOD_IMAGES[:4] + b"\xff" * 12 + GOOD_IMAGES[16:],
+            GOOD_LABELS,
+            "is cut short: it promises",
+        ),
+    ],
+)
+@pytest.mark.parametrize("gz", [False, True])
+def test_bad_idx_files(tmp_path, pixels, labels, message, gz):
+    for name, content in (("images-idx3-ubyte", pixels), ("labels-idx1-ubyte", labels)):
+        path = tmp_path / f"train-{name}{'.gz' if gz else ''}"
+        path.write_bytes(gzip.compress(content) if gz else content)
+    with pytest.raises(InputError, match=message):
+        zm.load_dataset("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-6], lambda b: b[:30], lambda b: b"not gzip"])
+def test_damaged_gzip(tmp_path, images, damage):
+    write_mnist(tmp_path, images, gz=True)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match="is damaged"):
+        zm.load_dataset("mnist", data_dir=tmp_path)
+
+
+def test_bad_cifar(tmp_path):
+    (tmp_path / "train.bin").write_bytes(b"\x00" * 3075)
+    with pytest.raises(InputError, match="not a whole number of 3074-byte records"):
+        zm.load_dataset("cifar100", data_dir=tmp_path)
+
+
+def test_bad_images(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="holds no class folders with images"):
+        zm.load_dataset(tmp_path)
+    Image.new("L", (4, 4)).save(tmp_path / "a" / "1.png")
+    Image.new("L", (4, 5)).save(tmp_path / "b" / "1.png")
+    with pytest.raises(InputError, match="resize the images to one size"):
+        zm.load_dataset(tmp_path)
+    (tmp_path / "b" / "1.png").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="is not a readable image"):
+        zm.load_dataset(tmp_path)
+    Image.new("I;16", (4, 4)).save(tmp_path / "b" / "1.png")
+    with pytest.raises(InputError, match="more than 8 bits a pixel"):
+        zm.load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "message"),
+    [
+        ("fashon-mnist", {}, "unknown data set 'fashon-mnist': did you mean 'fashion-mnist'"),
+        ("skdim:M7_Rol", {}, "did you mean 'M7_Roll'"),
+        ("digits", {"split": "tset"}, "unknown split 'tset': did you mean 'test'"),
+        ("digits", {"split": "test"}, "'digits' has no 'test' split"),
+        ("digits", {"n_samples": 1798}, "n_samples=1798 but 'digits' has 1797"),
+        ("digits", {"n_samples": 1}, "n_samples=1 is too small"),
+        ("nowhere.npy", {}, "'nowhere.npy' does not exist"),
+        ("some/where", {}, "'some/where' does not exist"),
+        ("mnist", {"data_dir": "/does/not/exist"}, "is not a folder"),
+    ],
+)
+def test_bad_input(name, kwargs, message):
+    with pytest.raises(InputError, match=message):
+        zm.load_dataset(name, **kwargs)
+
+
+def test_missing_files_name_the_places_and_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZMANIFOLD_DATA", str(tmp_path / "elsewhere"))
+    with pytest.raises(InputError) as caught:
+        zm.load_dataset("cifar10", data_dir=tmp_path)
+    for part in (str(tmp_path), "elsewhere", "/usr/share/datasets", "cifar-10-binary.tar.gz"):
+        assert part in str(caught.value)
+
+
+FASHION = datasets._DEBIAN_FOLDER / "fashion-mnist"
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_debians_fashion_mnist():
+    for split, n in (("train", 60_000), ("test", 10_000)):
+        loaded = zm.load_dataset("fashion-mnist", split=split)
+        assert loaded.points.shape == (n, 784)
+        assert np.bincount(loaded.labels).tolist() == [n // 10] * 10
+        assert loaded.points.max() == 1

@@ -1,0 +1,93 @@
+"""The layout: imports go one way, public names are what they shall be, documents are in step."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import zmanifold as zm
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "zmanifold"
+
+# A module imports from those before it only.
+ORDER = [
+    "errors", "chunking", "arrays", "manifolds", "datasets", "mixers.linear", "mixers.mixup",
+    "mixers.zeta", "mixers", "mixers.by_name", "neighbors", "dimension", "provenance", "sweep",
+    "storage", "plotting", "cli", "__main__",
+]  # fmt: skip
+
+PUBLIC = {
+    "make_crescents", "make_spirals", "make_helix", "make_paraboloid", "load_dataset", "Dataset",
+    "Mixup", "ZetaMixup", "mix", "gamma_min", "gamma_from_lambda", "kneighbors", "LocalPCA",
+    "local_spectra", "sweep_id", "SweepResult",
+}  # fmt: skip
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zmanifold"):
+            base = node.module.removeprefix("zmanifold").lstrip(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                yield inner if inner in ORDER else base
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_imports_go_one_way(path):
+    name = module_name(path)
+    if name == "":  # the package itself only re-exports
+        return
+    assert name in ORDER
+    for other in imported(path):
+        # The package's version may be asked for anywhere.
+        assert other == "" or ORDER.index(other) < ORDER.index(name), f"{name} imports {other}"
+
+
+def test_public_names():
+    assert set(zm.__all__) == PUBLIC
+    assert set(dir(zm)) == PUBLIC | {"__version__"}
+    assert all(getattr(zm, name).__doc__ for name in PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = zm.nothing
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, zmanifold; assert not {'torch', 'numpy', 'sklearn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_one_version_everywhere():
+    assert version("zmanifold") == zm.__version__
+    assert f"version: {zm.__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {zm.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_constraints_pin_every_direct_dependency():
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    project = (ROOT / "pyproject.toml").read_text()
+    needed = re.findall(r'^\s+"([\w-]+)>?==?', project, re.M)
+    needed += re.findall(r'= \["([\w-]+)>?=', project)
+    normal = {name.lower().replace("_", "-") for name in pinned}
+    assert len(needed) > 15
+    assert {name.lower() for name in needed if name != "setuptools"} <= normal
+
+
+def test_the_readmes_table_is_the_figures():
+    sidecar = json.loads((ROOT / "figures" / "figure_6.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    table = (ROOT / "figures" / "figure_6.md").read_text()
+    assert table in readme
+    for row in sidecar["table"]:
+        assert f"{row['original']:.2f} | {row['mixup']:.2f}" in table

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import zmanifold as zm
+from zmanifold import storage
+from zmanifold.errors import InputError
+
+
+@pytest.fixture
+def result():
+    X, _ = zm.make_helix(100, random_state=0)
+    return zm.sweep_id(X, mixers=[None, zm.ZetaMixup()], n_neighbors=8, seeds=1, progress=False)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_round_trip(tmp_path, result, ending):
+    path = tmp_path / f"run.{ending}"
+    written = storage.save_sweep([result, result], path)
+    read = pd.read_parquet(path) if ending == "parquet" else pd.read_csv(path)
+    pd.testing.assert_frame_equal(read, written)
+    assert len(read) == 4
+    settings = json.loads((tmp_path / "run.json").read_text())
+    assert settings["sweeps"] == [result.settings, result.settings]
+    assert {p.name for p in tmp_path.iterdir()} == {"run.json", f"run.{ending}"}
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    storage.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        storage.write_json(path, {"a": float("nan")})
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        storage.write_atomically(path, fail)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_results_are_as_readable_as_other_files(tmp_path):
+    (tmp_path / "other").write_text("")
+    storage.write_json(tmp_path / "a.json", {})
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_bad_outputs(tmp_path):
+    (tmp_path / "old.csv").write_text("")
+    (tmp_path / "folder.csv").mkdir()
+    for path, message in (
+        (tmp_path / "a.xlsx", "unknown ending of the output '.xlsx'"),
+        (tmp_path / "a", "unknown ending of the output 'a'"),
+        (tmp_path / "no" / "a.csv", "does not exist: make it first"),
+        (tmp_path / "old.csv" / "a.csv", "does not exist: make it first"),
+        (tmp_path / "folder.csv", "is a folder"),
+        (tmp_path / "old.csv", "exists: give --overwrite"),
+    ):
+        with pytest.raises(InputError, match=message):
+            storage.check_output(path, overwrite=False)
+    storage.check_output(tmp_path / "old.csv", overwrite=True)
+
+
+def test_a_closed_folder_is_seen_before_the_work(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"):
+        storage.check_output(tmp_path / "a.csv", overwrite=False)
