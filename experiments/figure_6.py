@@ -43,7 +43,7 @@ DATA_SEED = 0
 MAX_QUERIES = 1000
 # What the table shows, the paper's three choices among them; the curves add a grid.
 TABLE_GAMMAS = (zm.gamma_min(), 2.4, 2.8, 4.0, 6.0, 15.0)
-GRID = (0, 0.5, *np.arange(1, 4, 0.25), *np.arange(4, 6, 0.5), *np.arange(6, 16))
+GRID = (0, 0.5, *np.arange(1, 3.75, 0.25), *np.arange(4, 6, 0.5), *np.arange(6, 11), 12, 15)
 RESOLUTION = 0.01
 FOLDER = Path(__file__).parent.parent / "figures"
 

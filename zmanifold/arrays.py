@@ -19,6 +19,7 @@ __all__ = [
     "as_rows",
     "check_count",
     "check_n_neighbors",
+    "largest_magnitude",
     "rescaled",
     "resolve_device",
     "working_memory",
@@ -253,7 +254,7 @@ def as_points(
         )
     if tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.to(torch.float32 if tensor.dtype in _EXACT_IN_FLOAT32 else torch.float64)
-    if not math.isfinite(_largest(tensor)):
+    if not math.isfinite(largest_magnitude(tensor)):
         finite = torch.isfinite(tensor)
         row, column = (~finite).nonzero()[0].tolist()
         value = tensor[row, column].item()
@@ -332,7 +333,7 @@ def rescaled(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int]:
     >>> rescaled(torch.ones(2, 2))[1]
     0
     """
-    largest = _largest(points)
+    largest = largest_magnitude(points)
     exponent = math.frexp(largest)[1]
     if largest == 0 or abs(exponent) < _SAFE_EXPONENT[points.dtype]:
         return points, 0
@@ -341,8 +342,16 @@ def rescaled(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int]:
     return points.double() * 2.0**-half * 2.0 ** (half - exponent), exponent
 
 
-def _largest(points: Float[Tensor, "n d"]) -> float:
-    """Return the largest magnitude; NaN or infinity if there is any. One pass, no temporary."""
+def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
+    """Return the largest absolute value, NaN if there is a NaN, in one pass without a temporary.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.arrays import largest_magnitude
+    >>> largest_magnitude(torch.tensor([[-3.0, 2.0]]))
+    3.0
+    """
     low, high = points.aminmax()
     return max(abs(float(low)), abs(float(high)), key=lambda m: (math.isnan(m), m))
 

@@ -19,6 +19,7 @@ from zmanifold.arrays import (
     as_points,
     as_rows,
     check_n_neighbors,
+    largest_magnitude,
     rescaled,
     resolve_device,
     working_memory,
@@ -217,7 +218,7 @@ class _Filter:
     distance up to an error that `lower_bound` accounts for.
     """
 
-    centre: Float64[Tensor, " d"]
+    centre: Float[Tensor, " d"]
     scale: float
     points: Float[Tensor, "m d"]
     squares: Float[Tensor, " m"]
@@ -225,19 +226,23 @@ class _Filter:
 
     @classmethod
     def of(cls, points: Float[Tensor, "n d"], dtype: torch.dtype, n_padded: int) -> _Filter:
-        """Build it; rows past n are padding at infinite distance."""
+        """Build it; rows past n are padding at infinite distance.
+
+        Differences are formed in the wider of the two dtypes and then rounded to `dtype`:
+        `lower_bound` allows for both roundings.
+        """
         n, d = points.shape
         # Any centre near the data's middle serves: it is the same for all points.
-        centre = points.mean(dim=0).double()
-        largest = max(float((end - centre).abs().max()) for end in points.aminmax(dim=0))
+        wider = torch.promote_types(points.dtype, dtype)
+        centre = points.mean(dim=0).to(wider)
         # A power of two, so that scaling rounds nothing.
-        scale = 2.0 ** math.frexp(largest * math.sqrt(d))[1]
+        scale = 2.0 ** math.frexp(2 * largest_magnitude(points) * math.sqrt(d))[1]
         out = points.new_zeros((n_padded, d), dtype=dtype)
         norms = points.new_zeros(n_padded, dtype=torch.float64)
 
         def work(part: slice) -> None:
-            out[part] = ((points[part].double() - centre) / scale).to(dtype)
-            norms[part] = out[part].double().norm(dim=1)
+            out[part] = (points[part].to(wider) - centre) / scale
+            norms[part] = torch.linalg.vector_norm(out[part], dim=1, dtype=torch.float64)
 
         run_chunks(work, n, _CACHE_BYTES // (8 * d), points.device)
         squares = norms.square().to(dtype)
@@ -255,8 +260,8 @@ class _Filter:
         q = query_norms[:, None]
         error = 2 * gamma * q * radius + 2 * u * (radius**2 + 2 * q * radius) + d * 2.0**-140
         squared = (values.double() + q.square() - error).clamp_(min=0)
-        # Rounding the centred coordinates moves either point by at most u times its norm.
-        return squared.sqrt_() - 1.01 * u * (q + radius)
+        # Centring and rounding move either point by at most 2 u times its norm.
+        return squared.sqrt_() - 2.01 * u * (q + radius)
 
 
 def _search_products(
