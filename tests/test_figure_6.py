@@ -34,7 +34,24 @@ def test_it_draws_and_tabulates(small, tmp_path):
     zeta = frame.query("dataset == 'helix-r3' and n_neighbors == 8 and mixer == 'zeta'")
     assert row["15"] == pytest.approx(zeta[zeta["gamma"] == 15]["id_mean"].mean(), abs=1e-3)
     assert len(sidecar["table"]) == 2 * 2 * 2
-    assert (tmp_path / "figure_6.md").read_text().count("\n") == 10
+    table, verdicts = (tmp_path / "figure_6.md").read_text().split("\n\n")
+    assert table.count("\n") == 9
+    assert verdicts.count("\n") == 6
+
+
+def test_verdicts_are_counted_from_the_table():
+    gammas = {f"{g:.4g}": 5.0 for g in figure_6.TABLE_GAMMAS}
+    row = {"dataset": "digits", "k": 8, "mixer": "zeta", "original": 4.0, "mixup": 4.005}
+    row |= gammas | {"15": 2.5, "below_mixup_from": 0.0, "below_original_from": None}
+    later = row | {"mixup": 4.5, "below_mixup_from": 2.4, "below_original_from": 6.0}
+    anchored = row | {"mixer": "zeta-anchored", "below_mixup_from": None, "15": 5.0}
+    inflated, below, controlled, under = figure_6.verdicts([row, later, anchored]).split("\n")[2:6]
+    assert "higher than the original in 1 of 2 cases" in inflated
+    assert "for all γ >= γ_min in Eq. 6: 1 of 2 cases; anchored: 0 of 1 cases" in below
+    assert "at γ = 15 in Eq. 6: 2 of 2 cases; anchored: 0 of 1 cases" in below
+    assert "at γ_min in Eq. 6: 2 of 2 cases; anchored: 0 of 1 cases" in controlled
+    assert "k = 8: from 5.0 to 2.5 (50% less, Eq. 6)" in controlled
+    assert "from some γ on in Eq. 6: 1 of 2 cases; anchored: 0 of 1 cases" in under
 
 
 def test_below_from_needs_every_seed_and_everything_above():

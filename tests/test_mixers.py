@@ -135,6 +135,9 @@ def test_mixup_pairs_each_sample_with_one_partner():
             16, generator=seeded(), dtype=torch.float64
         )
         lam = weights.diagonal()
+        # λ weights the unpermuted sample.
+        drawn = zm.Mixup()._lambda(16 if per_sample else 1, seeded(), torch.device("cpu"))
+        assert torch.isclose(lam, drawn.expand(16)).sum() >= 14
         partners = weights - torch.diag(lam)
         assert ((partners > 0).sum(dim=0) <= 1).all()
         assert ((partners > 0).sum(dim=1) <= 1).all()
