@@ -85,7 +85,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     Examples
     --------
     >>> import zmanifold as zm
-    >>> X, _ = zm.make_helix(2000, random_state=0)
+    >>> X, _ = zm.make_helix(random_state=0)
     >>> zm.LocalPCA(n_neighbors=8).fit(X).dimension_
     1.0
     """

@@ -178,8 +178,8 @@ def gamma_from_lambda(lam: Any) -> Any:
     Examples
     --------
     >>> import zmanifold as zm
-    >>> zm.gamma_from_lambda(0.8)
-    2.0
+    >>> zm.gamma_from_lambda(0.5), round(zm.gamma_from_lambda(0.8), 6)
+    (0.0, 2.0)
     """
     try:
         values = np.asarray(lam, dtype=float)
