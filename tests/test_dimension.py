@@ -127,6 +127,18 @@ def test_points_that_coincide_up_to_rounding_have_no_spread(dtype, shift, device
     assert fitted.dimension_ == 0
 
 
+def test_one_unit_in_the_last_place_is_no_spread():
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        point = rng.uniform(1, 2, 20).astype(dtype)
+        X = np.where(rng.random((50, 20)) < 0.5, point, np.nextafter(point, dtype(9)))
+        assert X.dtype == dtype
+        assert zm.LocalPCA(n_neighbors=20).fit(X).n_degenerate_ == 50
+        # A hundred units are.
+        wide = point + 100 * np.spacing(point) * rng.integers(-9, 9, (50, 20)).astype(dtype)
+        assert zm.LocalPCA(n_neighbors=20).fit(wide).n_degenerate_ == 0
+
+
 def test_small_but_real_spread_counts():
     rng = np.random.default_rng(0)
     for scale in (1e-9, 1e-150, 1e150):

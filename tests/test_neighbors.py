@@ -173,13 +173,21 @@ def test_group_minima_select_the_smallest():
         assert all(len(set(row)) == count for row in columns.tolist())
 
 
-def test_precision_setting_is_restored_and_not_used(rng):
+def test_precision_setting_is_restored_and_not_used(rng, monkeypatch):
     X = rng.normal(size=(300, 64)).astype(np.float32)
     expected = zm.kneighbors(X, 10)[1]
+    inside = []
+    search = neighbors._search_products
+    monkeypatch.setattr(
+        neighbors,
+        "_search_products",
+        lambda *a: (inside.append(torch.get_float32_matmul_precision()), search(*a)),
+    )
     torch.set_float32_matmul_precision("medium")
     try:
         np.testing.assert_array_equal(zm.kneighbors(X, 10)[1], expected)
         assert torch.get_float32_matmul_precision() == "medium"
+        assert inside == ["highest"]
     finally:
         torch.set_float32_matmul_precision("highest")
 

@@ -149,6 +149,15 @@ def test_queries_are_a_subset_of_all(helix):
         assert abs(row["id_mean"] - whole["id_mean"]) <= 4 * whole["id_std"] / math.sqrt(200)
 
 
+def test_queries_are_drawn_from_all_points_and_neighbours_too(helix):
+    order = np.random.default_rng(np.random.SeedSequence([3, 0])).permutation(600)
+    chosen = np.random.default_rng(np.random.SeedSequence([3, 1])).choice(600, 50, replace=False)
+    X = helix + 10 * np.random.default_rng(0).normal(size=helix.shape)
+    some = zm.sweep_id(X, mixers=None, n_neighbors=8, seeds=[3], n_queries=50, progress=False)
+    expected = zm.LocalPCA(n_neighbors=8).fit(X, queries=order[chosen]).dimension_
+    assert some.rows[0]["id_mean"] == pytest.approx(expected, abs=1e-12)
+
+
 class Plain:
     """Weights without a generator, from torch's global state."""
 

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from zmanifold.chunking import chunks, run_chunks
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 64])
+@pytest.mark.parametrize("size", [0, 1, 3, 100])
+def test_every_row_is_worked_on_once(total, size, device):
+    done = torch.zeros(total, device=device)
+    pieces = []
+
+    def work(part):
+        pieces.append(part.stop - part.start)
+        done[part] += 1
+
+    run_chunks(work, total, size, torch.device(device))
+    assert (done == 1).all()
+    assert max(pieces, default=0) <= max(1, size)
+    assert sum(part.stop - part.start for part in chunks(total, size)) == total
+
+
+def test_thread_settings_are_restored_and_errors_come_out(one_thread):
+    torch.set_num_threads(2)
+    before = torch.__config__.parallel_info()
+    seen = []
+
+    def work(part):
+        seen.append(torch.get_num_threads())
+        if part.start >= 4:
+            raise RuntimeError("the solver gave up")
+
+    with pytest.raises(RuntimeError, match="the solver gave up"):
+        run_chunks(work, 8, 4, torch.device("cpu"))
+    assert set(seen) == {1}
+    assert torch.__config__.parallel_info() == before
