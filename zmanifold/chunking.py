@@ -65,5 +65,5 @@ def run_chunks(
             # list() raises what a worker raised.
             list(pool.map(work, parts))
     finally:
-        # The workers' setting reaches MKL, which has one for all threads.
+        # A thread that is new to torch takes over what any thread set last.
         torch.set_num_threads(threads)
