@@ -215,7 +215,7 @@ class _Filter:
     """Points centred and scaled to norms of at most 1, where a product proposes candidates.
 
     For query q and point j the product gives a_j ~ |j|^2 - 2 q.j, so a_j + |q|^2 is the squared
-    distance up to an error that `lower_bound` accounts for.
+    distance up to an error that `ceiling` accounts for.
     """
 
     centre: Float[Tensor, " d"]
@@ -229,7 +229,7 @@ class _Filter:
         """Build it; rows past n are padding at infinite distance.
 
         Differences are formed in the wider of the two dtypes and then rounded to `dtype`:
-        `lower_bound` allows for both roundings.
+        `ceiling` allows for both roundings.
         """
         n, d = points.shape
         # Any centre near the data's middle serves: it is the same for all points.
@@ -249,19 +249,21 @@ class _Filter:
         squares[n:] = math.inf
         return cls(centre, scale, out, squares, norms)
 
-    def lower_bound(
-        self, values: Float[Tensor, "q c"], query_norms: Float64[Tensor, " q"]
-    ) -> Float64[Tensor, "q c"]:
-        """Bound the true scaled distances from below, given the products' values a_j."""
+    def ceiling(
+        self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"]
+    ) -> Float64[Tensor, " q"]:
+        """Return values that no point within the given distances of the queries exceeds.
+
+        Distances are unscaled and as float64 arithmetic rounded them.
+        """
         u = _UNIT_ROUNDOFF[self.points.dtype]
         d = self.points.shape[1]
-        radius = float(self.norms.max())
-        gamma = (d + 2) * u / (1 - (d + 2) * u) if (d + 2) * u < 0.5 else math.inf
-        q = query_norms[:, None]
-        error = 2 * gamma * q * radius + 2 * u * (radius**2 + 2 * q * radius) + d * 2.0**-140
-        squared = (values.double() + q.square() - error).clamp_(min=0)
+        q, radius = query_norms, float(self.norms.max())
         # Centring and rounding move either point by at most 2 u times its norm.
-        return squared.sqrt_() - 2.01 * u * (q + radius)
+        reach = distances / self.scale * (1 + (d + 8) * 2.0**-52) + 2.01 * u * (q + radius)
+        gamma = (d + 2) * u / (1 - (d + 2) * u) if (d + 2) * u < 0.5 else math.inf
+        error = 2 * gamma * q * radius + 2 * u * (radius**2 + 2 * q * radius) + d * 2.0**-140
+        return reach.square() - q.square() + error + 2.0**-50 * (reach.square() + q.square())
 
 
 def _search_products(
@@ -294,9 +296,8 @@ def _search_products(
         found, near = _nearest(points, own, candidates, k, memory)
         distances[part], indices[part] = found, near
         if n_candidates < n - 1:
-            query_norms = coarse.norms[own]
-            outside = coarse.lower_bound(kept.max(dim=1, keepdim=True).values, query_norms)[:, 0]
-            proven = _upper_bound(found[:, -1] / coarse.scale, d) < outside
+            ceiling = coarse.ceiling(found[:, -1], coarse.norms[own])
+            proven = kept.amax(dim=1) > ceiling
             undecided.append((~proven).nonzero()[:, 0] + part.start)
     left = torch.cat(undecided) if undecided else rows[:0]
     if len(left):
@@ -313,8 +314,8 @@ def _search_undecided(
 ) -> None:
     """Search again, in float64 and with every point that could be among the k nearest.
 
-    The k-th distance found so far bounds the true one from above: no point whose lower bound
-    lies above it can matter, and all others are compared by direct differences.
+    The k-th distance found so far bounds the true one from above: a point whose value shows that
+    it lies farther cannot matter, and all others are compared by direct differences.
     """
     d = points.shape[1]
     k = distances.shape[1]
@@ -325,14 +326,32 @@ def _search_undecided(
         own = rows[positions]
         queries = (points[own].double() - fine.centre) / fine.scale
         values = torch.addmm(fine.squares, queries, fine.points.mT, alpha=-2)
-        reach = _upper_bound(distances[positions, -1] / fine.scale, d)
-        possible = fine.lower_bound(values, queries.norm(dim=1)) <= reach[:, None]
+        ceiling = fine.ceiling(distances[positions, -1], queries.norm(dim=1))
+        possible = values <= ceiling[:, None]
         possible &= pool != own[:, None]
-        counts: list[int] = possible.sum(dim=1).tolist()
-        columns = torch.split(pool[possible.nonzero()[:, 1]], counts)
-        for position, row, candidates in zip(positions, own, columns, strict=True):
-            found, near = _nearest(points, row[None], candidates[None], k, memory)
-            distances[position], indices[position] = found[0], near[0]
+        for chosen, candidates in _rectangles(possible):
+            candidates = torch.where(candidates < 0, candidates, pool[candidates])
+            found, near = _nearest(points, own[chosen], candidates, k, memory)
+            distances[positions[chosen]], indices[positions[chosen]] = found, near
+
+
+def _rectangles(
+    mask: Bool[Tensor, "q m"],
+) -> Iterator[tuple[Int64[Tensor, " r"], Int64[Tensor, "r c"]]]:
+    """Yield rows with the columns where they are true, ascending, padded at the end with -1.
+
+    Rows whose counts round up to the same power of two go together: at most half is padding.
+    """
+    counts = mask.sum(dim=1)
+    rows, columns = mask.nonzero(as_tuple=True)
+    slots = torch.arange(len(rows), device=mask.device) - (counts.cumsum(0) - counts)[rows]
+    widths = torch.ceil(torch.log2(counts.double())).exp2().long()
+    for width in sorted(set(widths.tolist())):
+        chosen = (widths == width).nonzero()[:, 0]
+        padded = rows.new_full((len(mask), width), -1)
+        inside = widths[rows] == width
+        padded[rows[inside], slots[inside]] = columns[inside]
+        yield chosen, padded[chosen]
 
 
 def _first_copies(points: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " m"]:
@@ -345,11 +364,6 @@ def _first_copies(points: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " m
     order = np.argsort(group, kind="stable")
     copy_number = np.arange(len(order)) - np.repeat(sizes.cumsum() - sizes, sizes)
     return torch.from_numpy(np.sort(order[copy_number < count])).to(points.device)
-
-
-def _upper_bound(distances: Float64[Tensor, " q"], d: int) -> Float64[Tensor, " q"]:
-    """Bound from above what float64 arithmetic on d differences rounded."""
-    return distances * (1 + (d + 8) * 2.0**-52)
 
 
 def _smallest(
@@ -380,7 +394,10 @@ def _nearest(
     k: int,
     memory: int,
 ) -> tuple[Float64[Tensor, "q k"], Int64[Tensor, "q k"]]:
-    """Sort candidates by direct differences in float64; equals keep their given order."""
+    """Sort candidates by direct differences in float64; equals keep their given order.
+
+    A candidate of -1 is none.
+    """
     q, c = candidates.shape
     d = points.shape[1]
     squared = points.new_empty((q, c), dtype=torch.float64)
@@ -391,6 +408,7 @@ def _nearest(
             near = points[candidates[part, columns]].double()
             near -= points[own[part]].double()[:, None, :]
             squared[part, columns] = near.square_().sum(dim=2)
+        squared[part].masked_fill_(candidates[part] < 0, math.inf)
 
     cache = _CACHE_BYTES if points.device.type == "cpu" else memory
     run_chunks(work, q, cache // (24 * c * d), points.device)
