@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zmanifold as zm
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from zmanifold.errors import InputError
 from zmanifold.plotting import plot_id, sweep_figure
@@ -60,6 +61,17 @@ def test_the_grid(frame, tmp_path):
     assert [ax.get_title() for ax in figure.axes] == ["First", "b", "", ""]
     assert figure.axes[2].get_ylabel() == "local ID, k = 128"
     figure.savefig(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("datasets", [["a"], ["a", "b"]])
+def test_the_legend_lies_inside_the_figure(frame, datasets):
+    figure = sweep_figure(frame[frame["dataset"].isin(datasets)])
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert box.x0 >= 0
+    assert box.x1 <= whole.x1
+    assert box.y1 < min(ax.get_tightbbox().y0 for ax in figure.axes)
 
 
 def test_without_gammas_there_is_a_figure_too(frame):

@@ -280,8 +280,11 @@ def _print_frame(frame: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = frame.dropna(axis="columns", how="all")
-    table = Table(*map(str, shown.columns))
+    # What is the same in every row goes under the table: a terminal is narrow.
+    alike = [c for c in frame.columns if len(frame) > 1 and frame[c].nunique(dropna=False) == 1]
+    shown = frame.drop(columns=alike)
+    caption = ", ".join(f"{c} {frame[c].iloc[0]}" for c in alike if frame[c].notna().all())
+    table = Table(*map(str, shown.columns), caption=caption or None)
     for row in shown.itertuples(index=False):
         cells = ["" if cell != cell else cell for cell in row]
         table.add_row(*[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells])

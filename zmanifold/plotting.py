@@ -98,6 +98,8 @@ def plot_id(frame: pd.DataFrame, ax: Axes, *, n_neighbors: int | None = None) ->
         line = ax.plot(x, y, color=color, lw=1.8, marker=marker, label=_NAMES.get(name, name))[0]
         if _DASHES.get(name):
             line.set_dashes(_DASHES[name])
+            # Over the solid lines: where curves coincide both can be seen.
+            line.set_zorder(3)
         ax.fill_between(x, np.maximum(y - band, 0), y + band, color=color, alpha=0.13, lw=0)
     if len(gammas) and span[0] <= gamma_min() <= span[1]:
         label = rf"$\gamma_\mathrm{{min}}$ = {gamma_min():.3f}"
@@ -155,5 +157,7 @@ def sweep_figure(frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -
             if row == 0:
                 ax.set_title((titles or {}).get(dataset, dataset), fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    # Two entries fit under one column of axes.
+    columns = min(len(labels), 2 * len(datasets))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
