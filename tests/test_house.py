@@ -20,9 +20,9 @@ PACKAGE = ROOT / "zmanifold"
 
 # A module imports from those before it only.
 ORDER = [
-    "errors", "chunking", "arrays", "manifolds", "datasets", "mixers.linear", "mixers.mixup",
-    "mixers.zeta", "mixers", "mixers.by_name", "neighbors", "dimension", "provenance", "sweep",
-    "storage", "plotting", "cli", "__main__",
+    "errors", "chunking", "arrays", "manifolds", "readers", "datasets", "mixers.linear",
+    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "neighbors", "dimension",
+    "provenance", "batches", "sweep", "storage", "plotting", "cli", "__main__",
 ]  # fmt: skip
 
 PUBLIC = {

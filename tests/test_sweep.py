@@ -9,6 +9,7 @@ import torch
 import zmanifold as zm
 from skdim.id import lPCA
 from zmanifold import sweep
+from zmanifold.batches import Batches
 from zmanifold.datasets import Dataset
 from zmanifold.errors import InputError
 from zmanifold.mixers.by_name import mixers_by_name
@@ -100,7 +101,7 @@ def test_results_do_not_depend_on_chunks_or_threads(helix, one_thread):
 
 
 def test_one_seed_means_the_same_shuffle_and_permutations_at_every_gamma(helix):
-    batches = sweep._Batches(torch.from_numpy(helix), None, None, 32, 2**24)
+    batches = Batches(torch.from_numpy(helix), None, None, 32, 2**24)
     original = batches.mixed(None, 3)
     # At a large γ an anchored output is its own sample, in the original's order.
     anchored = batches.mixed(zm.ZetaMixup(60.0, anchored=True), 3)
@@ -113,7 +114,7 @@ def test_one_seed_means_the_same_shuffle_and_permutations_at_every_gamma(helix):
 
 def test_a_short_last_batch_is_filled_up_and_cut(helix):
     X = torch.from_numpy(helix[:70])
-    batches = sweep._Batches(X, None, None, 32, 2**24)
+    batches = Batches(X, None, None, 32, 2**24)
     mixed = batches.mixed(zm.ZetaMixup(60.0, anchored=True), 0)
     # Every sample leads exactly one output.
     assert len(mixed) == 70

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import math
 import os
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +14,15 @@ from numpy.typing import NDArray
 from zmanifold import manifolds
 from zmanifold.arrays import as_points, check_count
 from zmanifold.errors import InputError, unknown_name
+from zmanifold.readers import (
+    FILE_ENDINGS,
+    first_line,
+    read_cifar,
+    read_file,
+    read_idx,
+    read_images,
+    read_names,
+)
 
 __all__ = ["Availability", "Dataset", "available_datasets", "load_dataset"]
 
@@ -82,12 +87,6 @@ _SOURCES = {
         "https://www.cs.toronto.edu/~kriz/cifar.html and unpack it",
     ),
 }
-
-_FILE_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
-_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-_LABEL_COLUMNS = ("y", "label", "labels", "target", "class")
-
-_READ_PIECE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,12 +350,12 @@ def _load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None)
         )
     paths = [path for file in source.files[split] if (path := _with_gz(folder / file))]
     if name.startswith("cifar"):
-        pixels, labels = _read_cifar(paths, label_bytes=1 if name == "cifar10" else 2)
+        pixels, labels = read_cifar(paths, label_bytes=1 if name == "cifar10" else 2)
         shape: tuple[int, ...] = (3, 32, 32)
         listing = "batches.meta.txt" if name == "cifar10" else "fine_label_names.txt"
-        classes = _read_names(folder / listing)
+        classes = read_names(folder / listing)
     else:
-        pixels, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1).astype(np.int64)
+        pixels, labels = read_idx(paths[0], 3), read_idx(paths[1], 1).astype(np.int64)
         shape = (1, *pixels.shape[1:])
         classes = _FASHION_CLASSES if name == "fashion-mnist" else tuple("0123456789")
     if len(pixels) != len(labels):
@@ -374,109 +373,6 @@ def _unit_range(pixels: Array) -> Array:
     return points
 
 
-def _read_names(path: Path) -> tuple[str, ...] | None:
-    if not path.is_file():
-        return None
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def _read_idx(path: Path, n_axes: int) -> Array:
-    """Read an IDX file of unsigned bytes: magic 0, 0, 8, axes; big-endian sizes; the bytes."""
-    with _opened(path) as stream:
-        header = _read_exactly(stream, 4 + 4 * n_axes, path)
-        if header[:4] != bytes([0, 0, 8, n_axes]):
-            raise InputError(
-                f"{path} does not start as an IDX file of {n_axes}-D bytes does "
-                f"({header[:4].hex(' ')}): get the original file."
-            )
-        shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
-        body = _read_exactly(stream, math.prod(shape), path)
-        # Past the end a compressed file's checksum is verified, too.
-        if _read_up_to(stream, 1, path):
-            raise InputError(f"{path} goes on after the {shape} values it promises: get it again.")
-    if math.prod(shape) == 0:
-        raise InputError(f"{path} holds no values, its shape is {shape}: get the original file.")
-    return np.frombuffer(body, np.uint8).reshape(shape)
-
-
-def _read_cifar(paths: list[Path], label_bytes: int) -> tuple[Array, Array]:
-    """Read CIFAR's binary records: label byte(s), the last one the class, then 3 x 32 x 32."""
-    record = label_bytes + 3072
-    parts = []
-    for path in paths:
-        size = path.stat().st_size
-        if path.suffix == ".gz" or size == 0 or size % record:
-            raise InputError(
-                f"{path} has {size} bytes, which is not a whole number of {record}-byte records: "
-                "get the binary version again."
-            )
-        parts.append(np.fromfile(path, np.uint8).reshape(-1, record))
-    records = np.concatenate(parts)
-    return records[:, label_bytes:], records[:, label_bytes - 1].astype(np.int64)
-
-
-# --- bytes that must not be believed --------------------------------------------------------
-
-
-def _opened(path: Path) -> gzip.GzipFile | IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def _pieces(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> Iterator[bytes]:
-    """Yield `count` bytes as they come: memory grows with what is there, not with a promise."""
-    left = count
-    while left:
-        piece = _read_up_to(stream, min(left, _READ_PIECE), path)
-        if not piece:
-            raise InputError(
-                f"{path} is cut short: it promises {count} bytes of data but holds {count - left}: "
-                "get it again."
-            )
-        yield piece
-        left -= len(piece)
-
-
-def _read_up_to(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> bytes:
-    try:
-        return stream.read(count)
-    except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({_first_line(error)}): get it again.") from None
-
-
-def _read_exactly(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> bytes:
-    return b"".join(_pieces(stream, count, path))
-
-
-def _read_npy(stream: IO[bytes], path: object) -> Array:
-    """Read one array in NumPy's format, refusing pickles and checking size against content."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise InputError(f"{path} has NumPy format {version}: save it again with np.save.")
-    except InputError:
-        raise
-    except Exception as error:
-        # The header is a Python literal: whatever a damaged one makes the parser raise.
-        raise InputError(
-            f"{path} is not a NumPy array file ({_first_line(error)}): use np.save."
-        ) from None
-    if dtype.hasobject:
-        raise InputError(
-            f"{path} holds pickled Python objects, which are never loaded: save numbers, "
-            "np.save(file, np.asarray(x, dtype=float))."
-        )
-    if any(size < 0 for size in shape):
-        raise InputError(f"{path} promises the shape {shape}: save it again with np.save.")
-    content = _read_exactly(stream, math.prod(shape) * dtype.itemsize, path)
-    array = np.frombuffer(content, dtype) if content else np.empty(0, dtype)
-    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
-
-
 # --- the user's own -------------------------------------------------------------------------
 
 
@@ -486,28 +382,22 @@ def _load_path(name: str, split: str) -> Dataset:
         return _load_image_folder(path, split)
     ending = path.suffix.lower()
     if not path.exists():
-        if ending in _FILE_ENDINGS or path.name != name:
+        if ending in FILE_ENDINGS or path.name != name:
             raise InputError(
                 f"{name!r} does not exist: give a file, a folder or a data set's name."
             )
         known = ["digits", *_GENERATORS, *_SOURCES]
         raise unknown_name("data set", name, [*known, "skdim:NAME", "a file or folder"])
-    if ending not in _FILE_ENDINGS:
+    if ending not in FILE_ENDINGS:
         raise InputError(
-            f"{name!r} ends in {ending!r}: files end in {', '.join(_FILE_ENDINGS)}, or give a "
+            f"{name!r} ends in {ending!r}: files end in {', '.join(FILE_ENDINGS)}, or give a "
             "folder of class folders of images."
         )
     _only_train(name, split)
     try:
-        if ending == ".npy":
-            with path.open("rb") as stream:
-                x, y = _read_npy(stream, path), None
-        elif ending == ".npz":
-            x, y = _read_npz(path)
-        else:
-            x, y = _read_table(path, ending)
+        x, y = read_file(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({_first_line(error)}): check the file.") from None
+        raise InputError(f"{path} cannot be read ({first_line(error)}): check the file.") from None
     return _own_dataset(x, y, path.stem)
 
 
@@ -528,132 +418,11 @@ def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
     return Dataset(points, labels.astype(np.int64), image_shape, names, name)
 
 
-def _read_npz(path: Path) -> tuple[Array, Array | None]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = {
-                key: _read_member(archive, f"{key}.npy", path)
-                for key in ("x", "y")
-                if f"{key}.npy" in archive.namelist()
-            }
-            if "x" not in arrays:
-                stored = ", ".join(archive.namelist()) or "nothing"
-                raise InputError(
-                    f"{path} holds {stored} but no array x: save it with "
-                    "np.savez(file, x=..., y=...)."
-                )
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{path} is not a whole .npz file ({_first_line(error)}): use np.savez."
-        ) from None
-    return arrays["x"], arrays.get("y")
-
-
-def _read_member(archive: zipfile.ZipFile, member: str, path: Path) -> Array:
-    with archive.open(member) as stream:
-        return _read_npy(stream, f"{path}:{member}")
-
-
-def _read_table(path: Path, ending: str) -> tuple[Array, Array | None]:
-    import pandas as pd
-
-    try:
-        if ending == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path)
-            # A first line of numbers is data, not names.
-            if all(_is_number(column) for column in frame.columns):
-                frame = pd.read_csv(path, header=None)
-    except OSError:
-        raise
-    except Exception as error:
-        # pandas and pyarrow raise many kinds for a damaged file.
-        raise InputError(
-            f"{path} is not a {ending} table ({_first_line(error)}): save it again."
-        ) from None
-    names = [str(column) for column in frame.columns]
-    labelled = [i for i, column in enumerate(names) if column.lower() in _LABEL_COLUMNS]
-    if len(labelled) > 1:
-        raise InputError(
-            f"{path} has the label columns {', '.join(names[i] for i in labelled)}: keep one."
-        )
-    features = [i for i in range(len(names)) if i not in labelled]
-    texts = [names[i] for i in features if frame.iloc[:, i].dtype.kind not in "biuf"]
-    if texts:
-        raise InputError(
-            f"{path} has columns that are not numbers ({', '.join(texts[:3])}): encode or drop "
-            f"them, and call the column of labels {_LABEL_COLUMNS[0]!r}."
-        )
-    y = frame.iloc[:, labelled[0]].to_numpy() if labelled else None
-    return frame.iloc[:, features].to_numpy(), y
-
-
 def _load_image_folder(path: Path, split: str) -> Dataset:
-    """Read images of one size from a folder of class folders."""
-    from PIL import Image
-
     root = path
     if all((path / part).is_dir() for part in ("train", "test")):
         root = path / split
     else:
         _only_train(str(path), split)
-    classes = sorted(p.name for p in root.iterdir() if p.is_dir())
-    files = [
-        (label, file)
-        for label, name in enumerate(classes)
-        for file in sorted((root / name).iterdir())
-        if file.suffix.lower() in _IMAGE_ENDINGS
-    ]
-    if not files:
-        raise InputError(
-            f"{root} holds no class folders with images ({', '.join(_IMAGE_ENDINGS)}): make one "
-            "folder a class."
-        )
-    images: list[Array] = []
-    size: tuple[int, int] | None = None
-    for _, file in files:
-        try:
-            with Image.open(file) as image:
-                size = size or image.size
-                if image.size != size:
-                    raise InputError(
-                        f"{file} has {image.size[0]} x {image.size[1]} pixels but {files[0][1]} "
-                        f"{size[0]} x {size[1]}: resize the images to one size."
-                    )
-                if image.mode.startswith(("I", "F")):
-                    raise InputError(
-                        f"{file} has more than 8 bits a pixel (mode {image.mode}): convert the "
-                        "images to 8 bits, or give their values as .npy."
-                    )
-                grey = image.mode in ("1", "L")
-                images.append(np.asarray(image.convert("L" if grey else "RGB")))
-        except InputError:
-            raise
-        except Exception as error:
-            # Pillow raises many kinds for a damaged file.
-            raise InputError(
-                f"{file} is not a readable image ({_first_line(error)}): remove it."
-            ) from None
-    colour = any(values.ndim == 3 for values in images)
-    width, height = size or (0, 0)
-    pixels = np.empty((len(images), 3 if colour else 1, height, width), np.uint8)
-    for i, values in enumerate(images):
-        # A grey image fills all three channels of a colour set.
-        pixels[i] = values.transpose(2, 0, 1) if values.ndim == 3 else values
-    labels = np.array([label for label, _ in files], dtype=np.int64)
-    return Dataset(_unit_range(pixels), labels, pixels.shape[1:], tuple(classes), path.name)
-
-
-def _is_number(text: object) -> bool:
-    try:
-        float(str(text))
-    except ValueError:
-        return False
-    return True
-
-
-def _first_line(error: BaseException) -> str:
-    """Reduce another library's message to what fits into one sentence."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    pixels, labels, classes = read_images(root)
+    return Dataset(_unit_range(pixels), labels, pixels.shape[1:], classes, path.name)

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
-from numpy.typing import NDArray
-from torch import Tensor
 
 from zmanifold.arrays import (
     as_points,
     check_count,
     check_n_neighbors,
-    largest_magnitude,
     rescaled,
     resolve_device,
     working_memory,
 )
-from zmanifold.chunking import chunks
+from zmanifold.batches import Batches, query_rows
 from zmanifold.datasets import Dataset
 from zmanifold.dimension import fukunaga_olsen
 from zmanifold.errors import InputError
@@ -58,9 +53,6 @@ COLUMNS = (
 )
 
 _ALPHA_FO = 0.05
-
-# A seed's randomness is split by purpose, so that none shifts another.
-_SHUFFLE, _QUERIES, _BATCHES = range(3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +232,7 @@ def prepare_sweep(
     if q > n:
         raise InputError(f"n_queries={q} is above the {n} points: lower n_queries.")
     memory = working_memory(memory_limit, where)
-    batches = _Batches(points, dataset.labels, dataset.image_shape, batch_size, memory)
+    batches = Batches(points, dataset.labels, dataset.image_shape, batch_size, memory)
     for strength in strengths:
         batches.mixed(strength.mixer, seed_values[0], trial=True)
     return Sweep(dataset.name, batches, strengths, k_values, seed_values, q)
@@ -251,7 +243,7 @@ class Sweep:
     """A checked sweep over one data set, made by `prepare_sweep`."""
 
     name: str
-    batches: _Batches
+    batches: Batches
     strengths: list[_Strength]
     k_values: list[int]
     seeds: list[int]
@@ -303,8 +295,8 @@ class Sweep:
         n, memory = len(self.batches.points), self.batches.memory
         mixed = self.batches.mixed(strength.mixer, seed)
         scaled, _ = rescaled(mixed)
-        query_rows = _query_rows(seed, n, self.n_queries).to(mixed.device)
-        _, indices = search(scaled, max(self.k_values), rows=query_rows, memory=memory)
+        rows = query_rows(seed, n, self.n_queries).to(mixed.device)
+        _, indices = search(scaled, max(self.k_values), rows=rows, memory=memory)
         shared = (time.perf_counter() - clock) / len(self.k_values)
         for k in self.k_values:
             clock = time.perf_counter()
@@ -396,119 +388,6 @@ def _as_numbers(name: str, values: Any) -> list[int]:
     if not numbers:
         raise InputError(f"{name} is empty: give at least one number.")
     return list(dict.fromkeys(numbers))
-
-
-# --- mixing a whole data set ----------------------------------------------------------------
-
-
-def _stream(seed: int, purpose: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([seed, purpose])
-
-
-def _query_rows(seed: int, n: int, q: int) -> Int64[Tensor, " q"]:
-    if q == n:
-        return torch.arange(n)
-    chosen = np.random.default_rng(_stream(seed, _QUERIES)).choice(n, q, replace=False)
-    return torch.from_numpy(np.sort(chosen))
-
-
-@dataclass(frozen=True, eq=False)
-class _Batches:
-    """A data set that can be shuffled, cut into batches and mixed."""
-
-    points: Float[Tensor, "n d"]
-    labels: NDArray[Any] | None
-    image_shape: Sequence[int] | None
-    batch_size: int
-    memory: int
-
-    def mixed(self, mixer: Any, seed: int, *, trial: bool = False) -> Float[Tensor, "m d"]:
-        """Return the mixed set in shuffled order; the original's rows are in the same order.
-
-        A trial mixes the first batch alone: it shows a mixer's errors before any work.
-        """
-        n = len(self.points)
-        shuffle = np.random.default_rng(_stream(seed, _SHUFFLE)).permutation(n)
-        order = torch.from_numpy(shuffle).to(self.points.device)
-        if mixer is None:
-            return self.points[order]
-        n_batches = -(-n // self.batch_size)
-        filled = torch.cat([order, order[: n_batches * self.batch_size - n]])
-        rows = filled.view(n_batches, self.batch_size)
-        # Each batch has a seed of its own: any batch can be mixed without the ones before it.
-        seeds = _stream(seed, _BATCHES).generate_state(n_batches, np.uint64).tolist()
-        linear = callable(getattr(mixer, "weights", None))
-        if trial:
-            rows, seeds = rows[:1], seeds[:1]
-        out = (self._mixed_linearly if linear else self._mixed_by_call)(mixer, rows, seeds)
-        if not math.isfinite(largest_magnitude(out)):
-            raise InputError(
-                f"mixer {mixer!r} made values that are not finite: check its arithmetic."
-            )
-        return out[:n]
-
-    def _mixed_linearly(
-        self, mixer: Any, rows: Int64[Tensor, "batches b"], seeds: list[int]
-    ) -> Float[Tensor, "m d"]:
-        b, d = self.batch_size, self.points.shape[1]
-        out = self.points.new_empty((rows.numel(), d))
-        draw = _seeded(mixer.weights)
-        for part in chunks(len(rows), min(self.memory, 2**25) // (16 * b * (b + d))):
-            weights = torch.stack([self._checked(draw(seed, b)) for seed in seeds[part]])
-            # Mixed in float64 and rounded once: points that coincide exactly (γ = 0) stay equal.
-            mixed = weights @ self.points[rows[part]].double()
-            out[part.start * b : part.stop * b] = mixed.reshape(-1, d)
-        return out
-
-    def _checked(self, drawn: Any) -> Float[Tensor, "b b"]:
-        weights: Tensor = torch.as_tensor(drawn, dtype=torch.float64, device=self.points.device)
-        if weights.shape != (self.batch_size, self.batch_size):
-            raise InputError(
-                f"the mixer's weights have shape {tuple(weights.shape)} for a batch of "
-                f"{self.batch_size}: return one row a mixed sample, one column a sample."
-            )
-        return weights
-
-    def _mixed_by_call(
-        self, mixer: Any, rows: Int64[Tensor, "batches b"], seeds: list[int]
-    ) -> Float[Tensor, "m d"]:
-        b, d = self.batch_size, self.points.shape[1]
-        labels = np.zeros(len(self.points), np.int64) if self.labels is None else self.labels
-        y = torch.from_numpy(labels).to(self.points.device)
-        out = self.points.new_empty((rows.numel(), d))
-        call = _seeded(mixer)
-        for i, (batch, seed) in enumerate(zip(rows, seeds, strict=True)):
-            x = self.points[batch]
-            result = call(seed, x.view(b, *self.image_shape) if self.image_shape else x, y[batch])
-            mixed = result[0] if isinstance(result, (tuple, list)) else result
-            if not isinstance(mixed, Tensor) or mixed.numel() != b * d or len(mixed) != b:
-                raise InputError(
-                    f"the mixer returned {type(mixed).__name__} of shape "
-                    f"{tuple(getattr(mixed, 'shape', ()))} for a batch of shape {tuple(x.shape)}: "
-                    "return (x_mixed, y) with as many samples of the same shape."
-                )
-            out[i * b : (i + 1) * b] = mixed.detach().reshape(b, d)
-        return out
-
-
-def _seeded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `function` a function of a seed as well, through a generator or torch's global state."""
-    target = function.forward if isinstance(function, torch.nn.Module) else function
-    try:
-        parameters: Any = inspect.signature(target).parameters
-    except ValueError:
-        parameters = ()
-    generator = torch.Generator()
-
-    def explicit(seed: int, *args: Any) -> Any:
-        return function(*args, generator=generator.manual_seed(seed))
-
-    def through_global(seed: int, *args: Any) -> Any:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return function(*args)
-
-    return explicit if "generator" in parameters else through_global
 
 
 @contextlib.contextmanager
