@@ -112,6 +112,18 @@ def test_one_seed_means_the_same_shuffle_and_permutations_at_every_gamma(helix):
     assert (batches.mixed(zm.ZetaMixup(2.0), 4) - near[0]).abs().max() > 10
 
 
+def test_weights_are_drawn_and_applied_in_float64(helix):
+    """In float32 a mixed point would be off by up to 1e-7 of its norm of 100."""
+    X = torch.from_numpy(helix[:64])
+    mixed = Batches(X, None, None, 64, 2**24).mixed(zm.ZetaMixup(0.7), 0)
+    order = np.random.default_rng(np.random.SeedSequence([0, 0])).permutation(64)
+    (seed,) = np.random.SeedSequence([0, 2]).generate_state(1, np.uint64).tolist()
+    generator = torch.Generator().manual_seed(seed)
+    weights = zm.ZetaMixup(0.7).weights(64, generator=generator, dtype=torch.float64)
+    expected = oracles.mixed(weights.numpy(), helix[order])
+    np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-12)
+
+
 def test_a_short_last_batch_is_filled_up_and_cut(helix):
     X = torch.from_numpy(helix[:70])
     batches = Batches(X, None, None, 32, 2**24)

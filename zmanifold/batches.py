@@ -76,7 +76,7 @@ class Batches:
     ) -> Float[Tensor, "m d"]:
         b, d = self.batch_size, self.points.shape[1]
         out = self.points.new_empty((rows.numel(), d))
-        draw = _seeded(mixer.weights)
+        draw = _seeded(mixer.weights, dtype=torch.float64)
         for part in chunks(len(rows), min(self.memory, 2**25) // (16 * b * (b + d))):
             weights = torch.stack([self._checked(draw(seed, b)) for seed in seeds[part]])
             # Mixed in float64 and rounded once: points that coincide exactly (γ = 0) stay equal.
@@ -115,21 +115,25 @@ class Batches:
         return out
 
 
-def _seeded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `function` a function of a seed as well, through a generator or torch's global state."""
+def _seeded(function: Callable[..., Any], **wanted: Any) -> Callable[..., Any]:
+    """Make `function` a function of a seed as well, through a generator or torch's global state.
+
+    Of the `wanted` keywords it gets those that it takes.
+    """
     target = function.forward if isinstance(function, torch.nn.Module) else function
     try:
         parameters: Any = inspect.signature(target).parameters
     except ValueError:
         parameters = ()
+    taken = {name: value for name, value in wanted.items() if name in parameters}
     generator = torch.Generator()
 
     def explicit(seed: int, *args: Any) -> Any:
-        return function(*args, generator=generator.manual_seed(seed))
+        return function(*args, generator=generator.manual_seed(seed), **taken)
 
     def through_global(seed: int, *args: Any) -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return function(*args)
+            return function(*args, **taken)
 
     return explicit if "generator" in parameters else through_global
