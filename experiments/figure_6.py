@@ -21,7 +21,7 @@ from zmanifold.datasets import available_datasets
 from zmanifold.mixers.by_name import mixers_by_name
 from zmanifold.plotting import sweep_figure
 from zmanifold.provenance import environment
-from zmanifold.storage import write_atomically, write_json
+from zmanifold.storage import save_figure, write_atomically, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +71,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     figure = sweep_figure(frame, titles=TITLES)
     for ending in (".png", ".svg"):
-        path = out / f"figure_6{ending}"
-        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
+        save_figure(figure, out / f"figure_6{ending}")
     table = tabulate(frame)
     report = to_markdown(table) + "\n" + verdicts(table)
     write_atomically(out / "figure_6.md", lambda temporary: temporary.write_text(report))

@@ -48,8 +48,16 @@ def test_files(run, tmp_path, ending):
     code, _, err = run(*command)
     assert code == 2
     assert "exists: give --overwrite or another name" in err
+    # Bad input touches nothing, with --overwrite neither.
+    assert run(*command, "--overwrite", "--batch-size", 1)[0] == 2
     assert out.read_bytes() == before
-    assert run(*command, "--overwrite")[0] == 0
+    assert (tmp_path / "run.journal").exists()
+    code, _, err = run(*command, "--resume", "--batch-size", 16)
+    assert code == 2
+    assert "batch_size=32, now 16" in err
+    assert run(*command, "--resume")[0] == 0
+    assert pd.read_csv(out).shape if ending == "csv" else pd.read_parquet(out).shape
+    assert run(*command, "--overwrite", "--batch-size", 16)[0] == 0
 
 
 def test_own_files_and_all_mixers(run, tmp_path):
@@ -153,6 +161,7 @@ ONE = ["sweep-id", "helix-r3"]
         ([*ONE, "--memory-limit", "1k"], "memory_limit=1024 is below 1 MiB"),
         ([*ONE, "--out", "run.xlsx"], "unknown ending of the output '.xlsx'"),
         ([*ONE, "--out", "/does/not/exist/run.csv"], "does not exist: make it first"),
+        ([*ONE, "--resume"], "--resume goes with --out and without --overwrite"),
         ([*ONE, "--plot", "run.gif"], "unknown ending of the output '.gif'"),
         ([*ONE, "--split", "tset"], "unknown split 'tset'"),
         ([*ONE, "helix-r3"], "are both called 'helix-r3'"),

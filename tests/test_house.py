@@ -22,7 +22,7 @@ PACKAGE = ROOT / "zmanifold"
 ORDER = [
     "errors", "chunking", "arrays", "manifolds", "readers", "datasets", "mixers.linear",
     "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "neighbors", "dimension",
-    "provenance", "batches", "sweep", "storage", "plotting", "cli", "__main__",
+    "provenance", "journal", "batches", "sweep", "storage", "plotting", "cli", "__main__",
 ]  # fmt: skip
 
 PUBLIC = {

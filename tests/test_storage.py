@@ -7,6 +7,7 @@ import pytest
 import zmanifold as zm
 from zmanifold import storage
 from zmanifold.errors import InputError
+from zmanifold.plotting import sweep_figure
 
 
 @pytest.fixture
@@ -47,6 +48,14 @@ def test_results_are_as_readable_as_other_files(tmp_path):
     (tmp_path / "other").write_text("")
     storage.write_json(tmp_path / "a.json", {})
     assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_a_figure_is_the_same_file_each_time(tmp_path, result, ending):
+    for name in "ab":
+        figure = sweep_figure(result.to_frame())
+        storage.save_figure(figure, tmp_path / f"{name}.{ending}")
+    assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 
 
 def test_bad_outputs(tmp_path):

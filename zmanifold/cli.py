@@ -84,11 +84,17 @@ def sweep_id(
     plot: Annotated[
         Path | None, typer.Option(help="Draw local ID against γ (.png, .svg or .pdf).")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run's journal beside --out.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
+    ] = False,
 ) -> None:
     """Measure local intrinsic dimension against the mixing strength.
 
-    Without --out the table goes to stdout: drawn on a terminal, as CSV in a pipe.
+    Without --out the table goes to stdout: drawn on a terminal, as CSV in a pipe. With --out
+    each finished cell is kept at once in a journal beside the table, from which --resume goes on.
 
     For example:
 
@@ -105,14 +111,26 @@ def sweep_id(
     limit = None if memory_limit is None else _parse_bytes(memory_limit)
 
     from zmanifold.datasets import load_dataset
+    from zmanifold.errors import InputError
+    from zmanifold.journal import Journal
     from zmanifold.mixers.by_name import mixers_by_name
-    from zmanifold.storage import check_output, save_sweep, sidecar_of
+    from zmanifold.storage import (
+        check_output,
+        journal_of,
+        save_figure,
+        save_sweep,
+        sidecar_of,
+    )
 
+    if resume and (out is None or overwrite):
+        raise InputError("--resume goes with --out and without --overwrite: name the run's table.")
+    replace = overwrite or resume
     if out is not None:
-        check_output(out, overwrite=overwrite)
-        check_output(sidecar_of(out), (".json",), overwrite=overwrite)
+        check_output(out, overwrite=replace)
+        check_output(sidecar_of(out), (".json",), overwrite=replace)
+        check_output(journal_of(out), (".journal",), overwrite=replace)
     if plot is not None:
-        check_output(plot, (".png", ".svg", ".pdf"), overwrite=overwrite)
+        check_output(plot, (".png", ".svg", ".pdf"), overwrite=replace)
     mixers = mixers_by_name(_parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
 
     from zmanifold.sweep import prepare_sweep
@@ -137,17 +155,33 @@ def sweep_id(
         for name in datasets
     ]
     _check_distinct(datasets, [sweep.name for sweep in sweeps])
+    journal = None
+    if out is not None:
+        # Nothing old is touched before all input has been checked.
+        if overwrite:
+            journal_of(out).unlink(missing_ok=True)
+        journal = Journal(journal_of(out))
+        for sweep in sweeps:
+            sweep.begin(journal)
     results = []
-    for sweep in sweeps:
-        results.append(sweep.run())
+    try:
+        for sweep in sweeps:
+            results.append(sweep.run(journal=journal))
+            if out is not None:
+                # After each data set: what follows may fail.
+                save_sweep(results, out)
+    except KeyboardInterrupt:
         if out is not None:
-            # After each data set: what follows may fail.
-            save_sweep(results, out)
+            typer.echo(f"zmanifold: stopped: {journal_of(out)} keeps what is finished, the same "
+                       "command with --resume goes on.", err=True)  # fmt: skip
+        raise typer.Exit(130) from None
     import pandas as pd
 
     frame = pd.concat([result.to_frame() for result in results], ignore_index=True)
     if plot is not None:
-        _save_plot(frame, plot)
+        from zmanifold.plotting import sweep_figure
+
+        save_figure(sweep_figure(frame), plot)
     if out is None:
         _print_frame(frame)
     written = [str(p) for p in (out, sidecar_of(out) if out else None, plot) if p is not None]
@@ -262,14 +296,6 @@ def _check_distinct(given: list[str], names: list[str]) -> None:
                 f"{given[i]!r} and {given[names.index(name)]!r} are both called {name!r} in the "
                 "table: sweep one of them, or rename a file."
             )
-
-
-def _save_plot(frame: Any, path: Path) -> None:
-    from zmanifold.plotting import sweep_figure
-    from zmanifold.storage import write_atomically
-
-    figure = sweep_figure(frame)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
 
 
 def _print_frame(frame: Any) -> None:

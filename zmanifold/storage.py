@@ -13,10 +13,19 @@ from zmanifold.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from zmanifold.sweep import SweepResult
 
-__all__ = ["check_output", "save_sweep", "sidecar_of", "write_atomically", "write_json"]
+__all__ = [
+    "check_output",
+    "journal_of",
+    "save_figure",
+    "save_sweep",
+    "sidecar_of",
+    "write_atomically",
+    "write_json",
+]
 
 _TABLE_ENDINGS = (".parquet", ".csv")
 
@@ -32,6 +41,19 @@ def sidecar_of(path: Path) -> Path:
     'run.json'
     """
     return path.with_suffix(".json")
+
+
+def journal_of(path: Path) -> Path:
+    """Return where a table's journal lies: run.parquet -> run.journal.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zmanifold.storage import journal_of
+    >>> journal_of(Path("run.parquet")).name
+    'run.journal'
+    """
+    return path.with_suffix(".journal")
 
 
 def check_output(path: Path, endings: tuple[str, ...] = _TABLE_ENDINGS, *, overwrite: bool) -> None:
@@ -125,6 +147,33 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, atomically and the same bytes for the same figure.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to write.
+    path : Path
+        Ends in .png, .svg or .pdf.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from matplotlib.figure import Figure
+    >>> from zmanifold.storage import save_figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(Figure(), Path(folder, "a.svg"))
+    """
+    import matplotlib as mpl
+
+    # Without these, dates and random identifiers differ from run to run.
+    dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+    with mpl.rc_context({"svg.hashsalt": "zmanifold"}):
+        write_atomically(path, lambda part: figure.savefig(part, dpi=150, metadata=dated))
 
 
 def save_sweep(result: SweepResult | list[SweepResult], path: Path) -> pd.DataFrame:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +28,7 @@ from zmanifold.batches import Batches, query_rows
 from zmanifold.datasets import Dataset
 from zmanifold.dimension import fukunaga_olsen
 from zmanifold.errors import InputError
+from zmanifold.journal import Journal
 from zmanifold.mixers.by_name import mixers_by_name
 from zmanifold.neighbors import search
 from zmanifold.provenance import device_name, environment
@@ -104,6 +108,7 @@ def sweep_id(
     n_queries: int | None = None,
     device: str | torch.device = "auto",
     memory_limit: int | None = None,
+    journal: Journal | str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> SweepResult:
     """Measure the local intrinsic dimension of a data set mixed in several ways.
@@ -137,6 +142,10 @@ def sweep_id(
         Where to compute. Random numbers are drawn on the CPU, the same for every device.
     memory_limit : int, optional
         Bytes of working memory above the data, its mixed copy and one float32 copy of that.
+    journal : path or Journal, optional
+        A file that keeps each finished cell as it ends. If it is there already, the sweep goes
+        on: cells that it holds are not computed again, and other data or settings are refused.
+        More mixers, strengths, neighbourhood sizes or seeds may join.
     progress : bool, default=True
         Show a progress bar on a terminal or in a notebook.
 
@@ -159,7 +168,7 @@ def sweep_id(
     >>> frame[["mixer", "gamma", "id_mean"]].round(2).values.tolist()
     [['none', nan, 1.0], ['mixup', nan, 2.92], ['zeta', 2.8, 2.92], ['zeta', 15.0, 1.0]]
     """
-    return prepare_sweep(
+    sweep = prepare_sweep(
         dataset_or_array,
         mixers=mixers,
         n_neighbors=n_neighbors,
@@ -168,7 +177,11 @@ def sweep_id(
         n_queries=n_queries,
         device=device,
         memory_limit=memory_limit,
-    ).run(progress=progress)
+    )
+    if journal is None or isinstance(journal, Journal):
+        return sweep.run(journal=journal, progress=progress)
+    with Journal(journal) as opened:
+        return sweep.run(journal=opened, progress=progress)
 
 
 def prepare_sweep(
@@ -249,26 +262,43 @@ class Sweep:
     seeds: list[int]
     n_queries: int
 
-    def run(self, *, progress: bool = True) -> SweepResult:
-        """Compute every cell.
+    def run(self, *, journal: Journal | None = None, progress: bool = True) -> SweepResult:
+        """Compute every cell that the journal does not hold.
 
         Parameters
         ----------
+        journal : Journal, optional
+            Where finished cells are kept and found.
         progress : bool, default=True
             Show a progress bar on a terminal or in a notebook.
 
         Returns
         -------
         SweepResult
-            The table and its settings.
+            The whole table, cells from the journal included, and its settings.
+
+        Raises
+        ------
+        InputError
+            If the journal holds this data set with other data or settings.
         """
         started = datetime.now(UTC)
         clock = time.perf_counter()
         rows: list[dict[str, Any]] = []
+        finished: dict[str, dict[str, Any]] = {}
+        if journal is not None:
+            self.begin(journal)
+            finished = journal.finished(self.name)
         with _progress(progress, len(self.seeds) * len(self.strengths), self.name) as advance:
             for seed in self.seeds:
                 for strength in self.strengths:
-                    rows += self._cells(strength, seed)
+                    keys = {k: strength.cell(k, seed) for k in self.k_values}
+                    missing = [k for k, key in keys.items() if key not in finished]
+                    for k, row in self._cells(strength, seed, missing):
+                        finished[keys[k]] = row
+                        if journal is not None:
+                            journal.record(self.name, keys[k], row)
+                    rows += [finished[key] for key in keys.values()]
                     advance()
         points = self.batches.points
         settings = {
@@ -289,39 +319,74 @@ class Sweep:
         }
         return SweepResult(tuple(rows), settings)
 
-    def _cells(self, strength: _Strength, seed: int) -> Iterator[dict[str, Any]]:
+    def begin(self, journal: Journal) -> None:
+        """Enter this sweep into a journal, or check that it goes on with the one begun there.
+
+        Parameters
+        ----------
+        journal : Journal
+            The journal to be given to `run`.
+
+        Raises
+        ------
+        InputError
+            If the journal holds this data set with other data or settings.
+        """
+        points = self.batches.points
+        content = hashlib.sha256(points.cpu().numpy().data)
+        if self.batches.labels is not None:
+            content.update(np.ascontiguousarray(self.batches.labels).data)
+        settings = {
+            "n_points": len(points),
+            "n_features": points.shape[1],
+            "dtype": str(points.dtype).removeprefix("torch."),
+            "data": f"sha256:{content.hexdigest()[:32]}",
+            "batch_size": self.batches.batch_size,
+            "n_queries": self.n_queries,
+            "alphaFO": _ALPHA_FO,
+        }
+        journal.begin(self.name, settings)
+
+    def _cells(
+        self, strength: _Strength, seed: int, k_values: list[int]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield a row for each neighbourhood size; one mixed set and one search serve all."""
+        if not k_values:
+            return
         clock = time.perf_counter()
         n, memory = len(self.batches.points), self.batches.memory
         mixed = self.batches.mixed(strength.mixer, seed)
         scaled, _ = rescaled(mixed)
         rows = query_rows(seed, n, self.n_queries).to(mixed.device)
-        _, indices = search(scaled, max(self.k_values), rows=rows, memory=memory)
-        shared = (time.perf_counter() - clock) / len(self.k_values)
-        for k in self.k_values:
+        _, indices = search(scaled, max(k_values), rows=rows, memory=memory)
+        shared = (time.perf_counter() - clock) / len(k_values)
+        for k in k_values:
             clock = time.perf_counter()
             dimension, degenerate = fukunaga_olsen(
                 mixed, indices[:, :k], alpha=_ALPHA_FO, memory=memory
             )
             ids = dimension.double()
             std = float(ids.std())
-            yield {
-                "dataset": self.name,
-                "mixer": strength.label,
-                "gamma": strength.gamma,
-                "alpha": strength.alpha,
-                "n_neighbors": k,
-                "batch_size": self.batches.batch_size,
-                "seed": seed,
-                "n_points": n,
-                "n_queries": self.n_queries,
-                "id_mean": float(ids.mean()),
-                "id_std": std,
-                "id_sem": std / math.sqrt(self.n_queries),
-                "n_degenerate": int(degenerate.sum()),
-                "seconds": shared + time.perf_counter() - clock,
-                "device": device_name(mixed.device),
-            }
+            yield (
+                k,
+                {
+                    "dataset": self.name,
+                    "mixer": strength.label,
+                    "gamma": strength.gamma,
+                    "alpha": strength.alpha,
+                    "n_neighbors": k,
+                    "batch_size": self.batches.batch_size,
+                    "seed": seed,
+                    "n_points": n,
+                    "n_queries": self.n_queries,
+                    "id_mean": float(ids.mean()),
+                    "id_std": std,
+                    "id_sem": std / math.sqrt(self.n_queries),
+                    "n_degenerate": int(degenerate.sum()),
+                    "seconds": shared + time.perf_counter() - clock,
+                    "device": device_name(mixed.device),
+                },
+            )
 
 
 # --- what is swept --------------------------------------------------------------------------
@@ -333,6 +398,10 @@ class _Strength:
     mixer: Any
     gamma: float
     alpha: float
+
+    def cell(self, k: int, seed: int) -> str:
+        """Name a cell in a journal."""
+        return json.dumps([self.label, self.gamma, self.alpha, k, seed])
 
 
 def _as_strengths(mixers: Any) -> list[_Strength]:

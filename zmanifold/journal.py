@@ -1,0 +1,149 @@
+"""Finished cells of sweeps in an SQLite file, durable as each one ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from zmanifold.errors import InputError
+
+__all__ = ["Journal"]
+
+# "zmid" in ASCII marks the file as ours, the version its layout.
+_APPLICATION = 0x7A6D6964
+_VERSION = 1
+
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE sweep (name TEXT PRIMARY KEY, settings TEXT NOT NULL);
+CREATE TABLE cell (
+    sweep TEXT NOT NULL REFERENCES sweep, key TEXT NOT NULL, row TEXT NOT NULL,
+    PRIMARY KEY (sweep, key)
+);
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+
+
+class Journal:
+    """A store of finished cells, from which an interrupted sweep goes on.
+
+    Parameters
+    ----------
+    path : path
+        An SQLite file, made if it is not there. Several processes may use one: SQLite locks it,
+        and a cell recorded twice is the same cell.
+
+    Raises
+    ------
+    InputError
+        If the file is something else, or of a version that this one does not read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from zmanifold.journal import Journal
+    >>> with tempfile.TemporaryDirectory() as folder, Journal(f"{folder}/run.journal") as journal:
+    ...     journal.begin("digits", {"batch_size": 32})
+    ...     journal.record("digits", "a cell", {"id_mean": 6.8})
+    ...     journal.finished("digits")
+    {'a cell': {'id_mean': 6.8}}
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            # Each statement is a transaction of its own; writers wait for one another.
+            self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._check()
+        except sqlite3.Error as error:
+            raise InputError(
+                f"the journal {str(self.path)!r} cannot be used ({error}): give another name, or "
+                "remove the file if it is none of yours."
+            ) from None
+
+    def begin(self, sweep: str, settings: Mapping[str, Any]) -> None:
+        """Open a sweep, or go on with one that was begun with the same settings.
+
+        Parameters
+        ----------
+        sweep : str
+            The data set's name.
+        settings : mapping
+            What must be the same for cells to belong together, ready for JSON.
+
+        Raises
+        ------
+        InputError
+            If the journal holds this sweep with other settings; the message names them.
+        """
+        text = json.dumps(dict(settings), sort_keys=True)
+        self._database.execute("INSERT OR IGNORE INTO sweep VALUES (?, ?)", (sweep, text))
+        (found,) = self._database.execute(
+            "SELECT settings FROM sweep WHERE name = ?", (sweep,)
+        ).fetchone()
+        before, now = json.loads(found), json.loads(text)
+        changed = [
+            f"{name}={before.get(name)!r}, now {now.get(name)!r}"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
+        if changed:
+            raise InputError(
+                f"the journal {str(self.path)!r} holds {sweep!r} with {'; '.join(changed)}: go on "
+                "with the same settings and data, or write to another name."
+            )
+
+    def finished(self, sweep: str) -> dict[str, dict[str, Any]]:
+        """Return the finished cells of a sweep, key to row."""
+        rows = self._database.execute("SELECT key, row FROM cell WHERE sweep = ?", (sweep,))
+        return {key: json.loads(row) for key, row in rows}
+
+    def record(self, sweep: str, key: str, row: Mapping[str, Any]) -> None:
+        """Store a finished cell; when this returns it is on disk."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO cell VALUES (?, ?, ?)", (sweep, key, json.dumps(dict(row)))
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        self._database.execute("PRAGMA synchronous = FULL")
+        application, version = self._marks()
+        if (application, version) == (0, 0):
+            tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if not tables:
+                try:
+                    self._database.executescript(_SCHEMA)
+                except sqlite3.OperationalError:
+                    # Another process may have been faster.
+                    if self._database.in_transaction:
+                        self._database.execute("ROLLBACK")
+                application, version = self._marks()
+        if application != _APPLICATION:
+            raise InputError(
+                f"{str(self.path)!r} is a database of another program: give another name."
+            )
+        if version != _VERSION:
+            raise InputError(
+                f"the journal {str(self.path)!r} has version {version}, this program reads "
+                f"{_VERSION}: use the zmanifold that wrote it, or another name."
+            )
+
+    def _marks(self) -> tuple[int, int]:
+        (application,) = self._database.execute("PRAGMA application_id").fetchone()
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        return application, version
