@@ -235,11 +235,18 @@ def test_gamma_min_is_theorem_1():
         assert zm.gamma_min(n_mix) < zm.gamma_min()
 
 
+def test_numpy_scalars_are_numbers():
+    assert zm.ZetaMixup(np.int64(2)).gamma == 2.0
+    assert zm.ZetaMixup((np.float32(1), 3)).gamma == (1.0, 3.0)
+    assert zm.Mixup(np.float32(0.5)).alpha == 0.5
+
+
 def test_gamma_from_lambda_is_theorem_2():
     for lam in (0.1, 0.5, 0.93):
         assert oracles.p_series(zm.gamma_from_lambda(lam), 2)[0] == pytest.approx(lam)
     gammas = zm.gamma_from_lambda(np.array([0.5, 0.8]))
     np.testing.assert_allclose(gammas, [0.0, 2.0])
+    np.testing.assert_allclose(zm.gamma_from_lambda([0.5, 0.8]), gammas)
 
 
 def test_by_name():
@@ -258,6 +265,7 @@ X, Y = torch.rand(4, 3), torch.tensor([0, 1, 2, 1])
     [
         (lambda: zm.ZetaMixup(-1.0), "gamma=-1.0 must be a number >= 0"),
         (lambda: zm.ZetaMixup(math.nan), "gamma=nan must be"),
+        (lambda: zm.ZetaMixup(True), "gamma=True must be"),
         (lambda: zm.ZetaMixup("2"), "gamma='2' must be"),
         (lambda: zm.ZetaMixup((4.0, 1.0)), r"gamma=\(4.0, 1.0\) must be"),
         (lambda: zm.ZetaMixup((1.0, 2.0, 3.0)), "must be a number >= 0 or an ascending pair"),

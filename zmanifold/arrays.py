@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "as_rows",
     "check_count",
     "check_n_neighbors",
+    "is_number",
     "largest_magnitude",
     "rescaled",
     "resolve_device",
@@ -126,6 +128,19 @@ def working_memory(memory_limit: int | None, device: torch.device) -> int:
             f"memory_limit={limit} is below 1 MiB (2**20 bytes): allow at least that much."
         )
     return limit
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether `value` is a finite real number, NumPy's included, and not a truth value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.arrays import is_number
+    >>> is_number(np.float32(2.8)), is_number(float("nan")), is_number(True), is_number("2.8")
+    (True, False, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> int:

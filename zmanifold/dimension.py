@@ -15,6 +15,7 @@ from zmanifold.arrays import (
     as_points,
     as_rows,
     check_n_neighbors,
+    is_number,
     rescaled,
     resolve_device,
     working_memory,
@@ -130,7 +131,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """
         if self.ver != "FO":
             raise unknown_name("ver", self.ver, ["FO"])
-        if not (isinstance(self.alphaFO, (int, float)) and 0 < self.alphaFO < 1):
+        if not (is_number(self.alphaFO) and 0 < self.alphaFO < 1):
             raise InputError(
                 f"alphaFO={self.alphaFO!r} must lie strictly between 0 and 1: "
                 "0.05 is Fukunaga and Olsen's choice."

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import make_moons
 from sklearn.utils import check_random_state
 
-from zmanifold.arrays import check_count
+from zmanifold.arrays import check_count, is_number
 from zmanifold.errors import InputError
 
 __all__ = ["make_crescents", "make_helix", "make_paraboloid", "make_spirals"]
@@ -209,6 +209,6 @@ def make_paraboloid(
 
 
 def _check_noise(noise: Any) -> float:
-    if not (isinstance(noise, (int, float, np.floating)) and 0 <= noise < np.inf):
+    if not (is_number(noise) and noise >= 0):
         raise InputError(f"noise={noise!r} must be a number >= 0: it is a standard deviation.")
     return float(noise)

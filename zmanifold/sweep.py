@@ -20,6 +20,7 @@ from zmanifold.arrays import (
     as_points,
     check_count,
     check_n_neighbors,
+    is_number,
     rescaled,
     resolve_device,
     working_memory,
@@ -446,8 +447,8 @@ def _as_strength(label: object, mixer: Any) -> _Strength:
 
 
 def _strength_of(mixer: Any, name: str) -> float:
-    value = getattr(mixer, name, None)
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    value: Any = getattr(mixer, name, None)
+    return float(value) if is_number(value) else math.nan
 
 
 def _as_numbers(name: str, values: Any) -> list[int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from zmanifold.arrays import is_number
 from zmanifold.errors import InputError
 from zmanifold.mixers.linear import LinearMixer, random_ranks
 
@@ -50,7 +49,7 @@ class Mixup(LinearMixer):
         self, alpha: float = 1.0, *, per_sample: bool = False, num_classes: int | None = None
     ) -> None:
         super().__init__(num_classes=num_classes)
-        if not (isinstance(alpha, (int, float)) and 0 < alpha < math.inf):
+        if not (is_number(alpha) and alpha > 0):
             raise InputError(f"alpha={alpha!r} must be a positive number: 1.0 makes λ uniform.")
         self.alpha = float(alpha)
         self.per_sample = bool(per_sample)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, overload
 
 import numpy as np
@@ -13,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import zeta
 from torch import Tensor
 
-from zmanifold.arrays import check_count
+from zmanifold.arrays import check_count, is_number
 from zmanifold.errors import InputError
 from zmanifold.mixers.linear import LinearMixer, random_ranks
 
@@ -190,14 +189,12 @@ def gamma_from_lambda(lam: Any) -> Any:
             f"lam={lam!r} must lie strictly between 0 and 1: λ is the weight of a sample."
         )
     gamma = np.log2(values / (1 - values))
-    return gamma if isinstance(lam, np.ndarray) else float(gamma)
+    return gamma if gamma.ndim else float(gamma)
 
 
 def _check_gamma(gamma: Any) -> float | tuple[float, float]:
     pair = gamma if isinstance(gamma, (tuple, list)) else (gamma, gamma)
-    numbers = len(pair) == 2 and all(
-        isinstance(g, (int, float)) and not isinstance(g, bool) and 0 <= g < math.inf for g in pair
-    )
+    numbers = len(pair) == 2 and all(is_number(g) and g >= 0 for g in pair)
     if not numbers or pair[0] > pair[1]:
         raise InputError(
             f"gamma={gamma!r} must be a number >= 0 or an ascending pair (low, high) of such: "
