@@ -258,7 +258,7 @@ MIXER = zm.ZetaMixup()
         (X, {"device": "cuda:55"}, "use device='cpu' or 'auto'"),
         (X[:, :1], {}, r"X has 1 feature\(s\)"),
         (X[:1], {}, r"X has 1 point\(s\)"),
-        (X * np.inf, {}, "not finite"),
+        (X * np.inf, {}, "NaN or inf"),
         (X + 1j, {}, "complex"),
         (Dataset(X, np.zeros(39, int), None, None, "d"), {}, "labels has 39 entries for 40 points"),
     ],

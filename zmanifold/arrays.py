@@ -262,10 +262,13 @@ def as_points(
         )
     n, d = tensor.shape
     if n < 2:
-        raise InputError(f"{name} has {n} point(s) but at least 2 are needed: give more rows.")
+        raise InputError(
+            f"{name} has {n} point(s) (n_samples={n}) but at least 2 are needed: give more rows."
+        )
     if d < min_features:
         raise InputError(
-            f"{name} has {d} feature(s) but at least {min_features} are needed: give more columns."
+            f"{name} has {d} feature(s) (shape=({n}, {d})) while a minimum of {min_features} is "
+            "required: give more columns."
         )
     if tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.to(torch.float32 if tensor.dtype in _EXACT_IN_FLOAT32 else torch.float64)
@@ -274,8 +277,8 @@ def as_points(
         row, column = (~finite).nonzero()[0].tolist()
         value = tensor[row, column].item()
         raise InputError(
-            f"{name} holds {int((~finite).sum())} value(s) that are not finite, the first is "
-            f"{value} at row {row}, column {column}: remove or impute them."
+            f"{name} holds {int((~finite).sum())} NaN or inf, the first is {value} at row {row}, "
+            f"column {column}: remove or impute them."
         )
     return tensor.to(device=device if device is not None else tensor.device).contiguous()
 
@@ -380,7 +383,7 @@ def _real_tensor(X: Any, name: str) -> Tensor:
             )
         if X.is_complex():
             raise InputError(
-                f"{name} is complex but must be real: stack {name}.real and {name}.imag."
+                f"{name} is complex. Complex data not supported: stack {name}.real and {name}.imag."
             )
         return X.detach()
     if hasattr(X, "toarray") and not isinstance(X, np.ndarray):
@@ -394,7 +397,9 @@ def _real_tensor(X: Any, name: str) -> Tensor:
             f"{name} has rows of unequal length: give every point the same features."
         ) from None
     if array.dtype.kind == "c":
-        raise InputError(f"{name} is complex but must be real: stack {name}.real and {name}.imag.")
+        raise InputError(
+            f"{name} is complex. Complex data not supported: stack {name}.real and {name}.imag."
+        )
     if array.dtype.kind not in "biuf":
         raise InputError(
             f"{name} has dtype {array.dtype} but must hold real numbers: convert it with "
