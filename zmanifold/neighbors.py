@@ -198,9 +198,10 @@ def _search_tree(
     k = distances.shape[1]
     data = points.double().numpy()
     tree = cKDTree(data)
-    for part in chunks(len(rows), memory // (64 * (k + 1))):
+
+    def work(part: slice) -> None:
         own = rows[part].numpy()
-        answer = tree.query(data[own], k=k + 1, workers=torch.get_num_threads())
+        answer = tree.query(data[own], k=k + 1)
         found, near = np.asarray(answer[0]), np.asarray(answer[1])
         # Among more than k copies the tree need not return the point itself: drop the last then.
         is_own = near == own[:, None]
@@ -208,6 +209,9 @@ def _search_tree(
         kept = np.arange(k + 1) != dropped[:, None]
         distances[part] = torch.from_numpy(found[kept].reshape(-1, k))
         indices[part] = torch.from_numpy(near[kept].reshape(-1, k))
+
+    # Not by the tree's own workers: Ctrl-C would free what they still write to.
+    run_chunks(work, len(rows), min(memory // (64 * (k + 1)), 4096), points.device)
 
 
 @dataclass(frozen=True)
