@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -56,7 +55,8 @@ def test_files(run, tmp_path, ending):
     assert code == 2
     assert "batch_size=32, now 16" in err
     assert run(*command, "--resume")[0] == 0
-    assert pd.read_csv(out).shape if ending == "csv" else pd.read_parquet(out).shape
+    # Nothing was computed again: even the durations are the journal's.
+    assert out.read_bytes() == before
     assert run(*command, "--overwrite", "--batch-size", 16)[0] == 0
 
 
@@ -224,9 +224,8 @@ def test_the_installed_command_and_its_exit_codes(tmp_path):
     wrong = shell("sweep-id", "nothing-here")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("zmanifold: unknown data set")
-    started = time.perf_counter()
     right = shell("sweep-id", "spirals", "--neighbors", "8", "--seeds", "1", "--gamma", "2")
-    assert right.returncode == 0, time.perf_counter() - started
+    assert right.returncode == 0
     # No progress bar where nobody watches.
     assert right.stderr == ""
     assert right.stdout.startswith("dataset,mixer,gamma")

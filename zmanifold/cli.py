@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from zmanifold.errors import InputError
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(
@@ -111,7 +113,6 @@ def sweep_id(
     limit = None if memory_limit is None else _parse_bytes(memory_limit)
 
     from zmanifold.datasets import load_dataset
-    from zmanifold.errors import InputError
     from zmanifold.journal import Journal
     from zmanifold.mixers.by_name import mixers_by_name
     from zmanifold.storage import (
@@ -220,8 +221,6 @@ def datasets(
 
 
 def _run(arguments: list[str]) -> int:
-    from zmanifold.errors import InputError
-
     try:
         code = app(arguments, standalone_mode=False)
     except InputError as error:
@@ -246,8 +245,6 @@ def _parse_list(text: str) -> list[str]:
 
 def _parse_gammas(text: str) -> list[float]:
     """Read START:STOP:STEP (both ends in) or a list."""
-    from zmanifold.errors import InputError
-
     rule = "give START:STOP:STEP with 0 <= START <= STOP and STEP > 0, or numbers >= 0 by commas"
     try:
         if ":" in text:
@@ -270,8 +267,6 @@ def _parse_gammas(text: str) -> list[float]:
 
 
 def _parse_integers(option: str, text: str) -> list[int]:
-    from zmanifold.errors import InputError
-
     try:
         return [int(item) for item in _parse_list(text)]
     except ValueError:
@@ -279,8 +274,6 @@ def _parse_integers(option: str, text: str) -> list[int]:
 
 
 def _parse_bytes(text: str) -> int:
-    from zmanifold.errors import InputError
-
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if not match:
         raise InputError(f"--memory-limit {text} is not a size: give 512MiB or 2GiB.")
@@ -288,8 +281,6 @@ def _parse_bytes(text: str) -> int:
 
 
 def _check_distinct(given: list[str], names: list[str]) -> None:
-    from zmanifold.errors import InputError
-
     for i, name in enumerate(names):
         if name in names[:i]:
             raise InputError(

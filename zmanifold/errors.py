@@ -5,15 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "NumericalWarning", "unknown_name"]
+__all__ = ["InputError", "unknown_name"]
 
 
 class InputError(ValueError):
     """Wrong input, refused before any work: one sentence with value, rule and remedy."""
-
-
-class NumericalWarning(UserWarning):
-    """A numerical rescue took place; the message says where and how often."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -333,11 +334,16 @@ class Sweep:
         InputError
             If the journal holds this data set with other data or settings.
         """
+        journal.begin(self.name, self._fingerprint)
+
+    @cached_property
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must be the same for cells to belong together; large data is hashed once."""
         points = self.batches.points
         content = hashlib.sha256(points.cpu().numpy().data)
         if self.batches.labels is not None:
             content.update(np.ascontiguousarray(self.batches.labels).data)
-        settings = {
+        return {
             "n_points": len(points),
             "n_features": points.shape[1],
             "dtype": str(points.dtype).removeprefix("torch."),
@@ -346,7 +352,6 @@ class Sweep:
             "n_queries": self.n_queries,
             "alphaFO": _ALPHA_FO,
         }
-        journal.begin(self.name, settings)
 
     def _cells(
         self, strength: _Strength, seed: int, k_values: list[int]
