@@ -61,3 +61,72 @@ def mixed(weights, x):
             total = total + w * sample
         out.append(total)
     return np.array(out)
+
+
+def neighbors_of(points, queries, k, metric="euclidean"):
+    """Distances and row numbers of the k points nearest to each query, ties by row number."""
+    points, queries = np.asarray(points, float), np.asarray(queries, float)
+    distances, indices = [], []
+    for x in queries:
+        if metric == "cosine":
+            d = 1 - points @ x / (np.linalg.norm(points, axis=1) * np.linalg.norm(x))
+        else:
+            d = np.sqrt(((points - x) ** 2).sum(axis=1))
+        order = sorted(range(len(points)), key=lambda j, d=d: (d[j], j))[:k]
+        indices.append(order)
+        distances.append(d[order])
+    return np.array(distances), np.array(indices)
+
+
+def vicinity(train_x, train_soft, test_x, test_codes, k, metric="euclidean"):
+    """One dict a test sample; soft labels, the class of a row is its largest entry."""
+    distances, indices = neighbors_of(train_x, test_x, len(train_x), metric)
+    rows = []
+    for d, order, own in zip(distances, indices, test_codes, strict=True):
+        classes = [int(np.argmax(train_soft[j])) for j in order]
+        mean = sum(np.asarray(train_soft[j], float) for j in order[:k]) / k
+        rows.append(
+            {
+                "counts": [classes[:k].count(c) for c in range(len(train_soft[0]))],
+                "n_same": classes[:k].count(own),
+                "label_mass": mean[own],
+                "entropy": -sum(p * np.log(p) for p in mean if p > 0),
+                "own_distance": min(d[i] for i, c in enumerate(classes) if c == own),
+                "other_distance": min(d[i] for i, c in enumerate(classes) if c != own),
+            }
+        )
+    return rows
+
+
+def memberships(centres, radii, points):
+    """Points in each closed ball, balls around each point."""
+    inside = [
+        [np.sqrt(((c - p) ** 2).sum()) <= r for p in np.asarray(points)]
+        for c, r in zip(np.asarray(centres), radii, strict=True)
+    ]
+    inside = np.array(inside, dtype=int)
+    return inside.sum(axis=1), inside.sum(axis=0)
+
+
+def precision_recall_density_coverage(real, fake, k):
+    """Kynkäänniemi et al. 2019, Eq. 1-2, and Naeem et al. 2020, Eq. 2-3, word by word."""
+
+    def distance(a, b):
+        return float(np.sqrt(((a - b) ** 2).sum()))
+
+    def radius(points, i):
+        return sorted(distance(points[i], p) for j, p in enumerate(points) if j != i)[k - 1]
+
+    real_radii = [radius(real, i) for i in range(len(real))]
+    fake_radii = [radius(fake, i) for i in range(len(fake))]
+    around_fake = [
+        [distance(x, y) <= r for x, r in zip(real, real_radii, strict=True)] for y in fake
+    ]
+    around_real = [
+        [distance(x, y) <= r for y, r in zip(fake, fake_radii, strict=True)] for x in real
+    ]
+    precision = sum(any(row) for row in around_fake) / len(fake)
+    recall = sum(any(row) for row in around_real) / len(real)
+    density = sum(sum(row) for row in around_fake) / (k * len(fake))
+    coverage = sum(any(row[i] for row in around_fake) for i in range(len(real))) / len(real)
+    return precision, recall, density, coverage

@@ -20,15 +20,17 @@ PACKAGE = ROOT / "zmanifold"
 
 # A module imports from those before it only.
 ORDER = [
-    "errors", "chunking", "arrays", "manifolds", "readers", "datasets", "mixers.linear",
-    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "neighbors", "dimension",
-    "provenance", "journal", "batches", "sweep", "storage", "plotting", "cli", "__main__",
+    "errors", "chunking", "arrays", "labels", "manifolds", "readers", "datasets", "mixers.linear",
+    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "neighbors", "balls",
+    "dimension", "provenance", "journal", "batches", "sweep", "vicinity", "metrics", "storage",
+    "plotting", "cli", "__main__",
 ]  # fmt: skip
 
 PUBLIC = {
     "make_crescents", "make_spirals", "make_helix", "make_paraboloid", "load_dataset", "Dataset",
     "Mixup", "ZetaMixup", "mix", "gamma_min", "gamma_from_lambda", "kneighbors", "LocalPCA",
-    "local_spectra", "sweep_id", "SweepResult",
+    "local_spectra", "sweep_id", "SweepResult", "vicinity", "VicinityResult", "mixed_set",
+    "mixed_set_metrics", "MixedSetMetrics",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
-from zmanifold import neighbors
+from zmanifold import arrays, filtering, neighbors
 from zmanifold.errors import InputError
 
 import oracles
@@ -54,16 +54,40 @@ def test_tree_against_the_loop(dim, copies, rng):
     X = np.repeat(rng.normal(size=(30, dim)), copies, axis=0)
     for k in (1, 5, len(X) - 1):
         distances, indices = zm.kneighbors(X, k, device="cpu")
-        expected, _ = oracles.neighbors(X, k)
+        expected, rows = oracles.neighbors(X, k)
         np.testing.assert_allclose(distances, expected, rtol=1e-12, atol=1e-15)
-        assert (indices != np.arange(len(X))[:, None]).all()
-        assert all(len(set(row)) == k for row in indices.tolist())
+        np.testing.assert_array_equal(indices, rows)
+
+
+@pytest.mark.parametrize("name", adversarial())
+def test_queries_that_are_no_rows(name, device):
+    """The rows of one half among those of the other, near and far from them."""
+    X = adversarial()[name]
+    scale = np.abs(X).max() if name in ("tiny", "huge") else 1.0
+    points, queries = X[::2] / scale, np.concatenate([X[1::2], X[:9:2], -3 * X[:9]]) / scale
+    for k in (1, 8, len(points)):
+        expected_d, expected_i = oracles.neighbors_of(points, queries, k)
+        distances, indices = neighbors.search(
+            torch.from_numpy(points).to(device), k,
+            queries=torch.from_numpy(queries).to(device), memory=2**20,
+        )  # fmt: skip
+        np.testing.assert_allclose(distances.cpu(), expected_d, rtol=1e-9, atol=0)
+        np.testing.assert_array_equal(indices.cpu(), expected_i)
+
+
+def test_ties_of_many_copies_stay_cheap_in_the_tree():
+    """Each place is asked once, not once a copy: 10,000 x 10,000 members would take minutes."""
+    X = np.repeat(np.arange(4.0), 10_000)[:, None]
+    distances, indices = zm.kneighbors(X, 3)
+    assert (distances == 0).all()
+    assert indices[0].tolist() == [1, 2, 3]
+    assert indices[-1].tolist() == [30_000, 30_001, 30_002]
 
 
 def test_tree_and_products_agree(rng, monkeypatch):
     X = rng.normal(size=(400, 5))
     by_tree = zm.kneighbors(X, 20, device="cpu")
-    monkeypatch.setattr(neighbors, "_TREE_MAX_DIM", 0)
+    monkeypatch.setattr(filtering, "_TREE_MAX_DIM", 0)
     by_products = zm.kneighbors(X, 20, device="cpu")
     np.testing.assert_array_equal(by_tree[1], by_products[1])
     np.testing.assert_allclose(by_tree[0], by_products[0], rtol=1e-14)
@@ -127,17 +151,19 @@ def test_smaller_k_is_a_prefix(rng):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", adversarial())
 def test_the_filters_bound_holds_for_every_pair(name, dtype):
-    points, _ = neighbors.rescaled(torch.from_numpy(adversarial()[name]))
+    (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
     n = len(points)
-    made = neighbors._Filter.of(points, dtype, n)
-    values = torch.addmm(made.squares, made.points, made.points.mT, alpha=-2)
+    made = filtering.Filter.of(points, dtype, n, points)
+    placed, norms = made.placed(points)
+    assert torch.equal(placed, made.points)
+    values = made.values(placed)
     true = (points[:, None] - points[None]).norm(dim=2)
     # Each pair in turn: at its own distance the point's value must not exceed the ceiling.
     for j in range(n):
-        assert (values[:, j] <= made.ceiling(true[:, j], made.norms)).all()
+        assert (values[:, j] <= made.ceiling(true[:, j], norms)).all()
     if name == "gaussian":
         # And it says something: a distance a hundredth shorter is told apart for all far pairs.
-        far = [values[:, j] > made.ceiling(0.99 * true[:, j], made.norms) for j in range(n)]
+        far = [values[:, j] > made.ceiling(0.99 * true[:, j], norms) for j in range(n)]
         assert torch.stack(far).double().mean() > 0.99 - 1 / n
 
 
@@ -212,12 +238,13 @@ def test_tensors_come_back_for_tensors(device):
 def test_any_small_set(data, n, dim, levels):
     seed = data.draw(st.integers(0, 10_000))
     rng = np.random.default_rng(seed)
-    X = rng.integers(0, levels, (n, dim)) / 7.0
+    X = rng.integers(0, levels, (n, dim)) / 8.0
     k = data.draw(st.integers(1, n - 1))
-    expected, _ = oracles.neighbors(X, k)
+    # Whole numbers: distances that tie do so exactly, and row numbers decide.
+    expected, rows = oracles.neighbors(X, k)
     distances, indices = zm.kneighbors(X, k)
     np.testing.assert_allclose(distances, expected, rtol=1e-12, atol=0)
-    assert (indices != np.arange(n)[:, None]).all()
+    np.testing.assert_array_equal(indices, rows)
 
 
 @pytest.mark.parametrize(

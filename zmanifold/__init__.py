@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zmanifold.batches import mixed_set as mixed_set
     from zmanifold.datasets import Dataset as Dataset
     from zmanifold.datasets import load_dataset as load_dataset
     from zmanifold.dimension import LocalPCA as LocalPCA
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from zmanifold.manifolds import make_helix as make_helix
     from zmanifold.manifolds import make_paraboloid as make_paraboloid
     from zmanifold.manifolds import make_spirals as make_spirals
+    from zmanifold.metrics import MixedSetMetrics as MixedSetMetrics
+    from zmanifold.metrics import mixed_set_metrics as mixed_set_metrics
     from zmanifold.mixers import Mixup as Mixup
     from zmanifold.mixers import ZetaMixup as ZetaMixup
     from zmanifold.mixers import gamma_from_lambda as gamma_from_lambda
@@ -22,13 +27,17 @@ if TYPE_CHECKING:
     from zmanifold.neighbors import kneighbors as kneighbors
     from zmanifold.sweep import SweepResult as SweepResult
     from zmanifold.sweep import sweep_id as sweep_id
+    from zmanifold.vicinity import VicinityResult as VicinityResult
+    from zmanifold.vicinity import vicinity as vicinity
 
 # Names are fetched on first use: `zmanifold --help` must not wait for torch.
 _HOME = {
     "Dataset": "datasets",
     "LocalPCA": "dimension",
+    "MixedSetMetrics": "metrics",
     "Mixup": "mixers",
     "SweepResult": "sweep",
+    "VicinityResult": "vicinity",
     "ZetaMixup": "mixers",
     "gamma_from_lambda": "mixers",
     "gamma_min": "mixers",
@@ -40,7 +49,10 @@ _HOME = {
     "make_paraboloid": "manifolds",
     "make_spirals": "manifolds",
     "mix": "mixers",
+    "mixed_set": "batches",
+    "mixed_set_metrics": "metrics",
     "sweep_id": "sweep",
+    "vicinity": "vicinity",
 }
 
 __all__ = sorted(_HOME)
@@ -60,3 +72,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """Keep `zmanifold.vicinity` the function when something imports the module of that name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

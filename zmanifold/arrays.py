@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -16,8 +17,10 @@ from torch import Tensor
 from zmanifold.errors import InputError, unknown_name
 
 __all__ = [
+    "as_counts",
     "as_points",
     "as_rows",
+    "as_set_of",
     "check_count",
     "check_n_neighbors",
     "is_number",
@@ -184,8 +187,24 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
     return number
 
 
-def check_n_neighbors(value: Any, n_points: int, *, least: int = 1) -> int:
-    """Return the number of neighbours if `n_points` points have that many others.
+def as_counts(name: str, values: Any) -> list[int]:
+    """Return one or several whole numbers >= 0 as a list without repeats.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import as_counts
+    >>> as_counts("n_neighbors", (8, 128, 8)), as_counts("n_neighbors", 8)
+    ([8, 128], [8])
+    """
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    numbers = [check_count(name, v, least=0) for v in (values if several else [values])]
+    if not numbers:
+        raise InputError(f"{name} is empty: give at least one number.")
+    return list(dict.fromkeys(numbers))
+
+
+def check_n_neighbors(value: Any, n_points: int, *, least: int = 1, apart: bool = False) -> int:
+    """Return the number of neighbours if the points have that many.
 
     Parameters
     ----------
@@ -195,11 +214,13 @@ def check_n_neighbors(value: Any, n_points: int, *, least: int = 1) -> int:
         How many points there are.
     least : int, default=1
         The smallest k that makes sense to the caller.
+    apart : bool, default=False
+        Whether the queries are no rows of the points: then all points may be neighbours.
 
     Returns
     -------
     int
-        k, with least <= k < n_points.
+        k, with least <= k < n_points, or k <= n_points where the queries are apart.
 
     Raises
     ------
@@ -213,15 +234,19 @@ def check_n_neighbors(value: Any, n_points: int, *, least: int = 1) -> int:
     8
     """
     k = check_count("n_neighbors", value, least=least)
-    if k >= n_points:
-        raise InputError(
-            f"n_neighbors={k} needs more than {k} points, got {n_points}: lower n_neighbors."
-        )
+    if k > n_points or (k == n_points and not apart):
+        needed = f"at least {k} training samples" if apart else f"more than {k} points"
+        raise InputError(f"n_neighbors={k} needs {needed}, got {n_points}: lower n_neighbors.")
     return k
 
 
 def as_points(
-    X: Any, *, name: str = "X", min_features: int = 1, device: torch.device | None = None
+    X: Any,
+    *,
+    name: str = "X",
+    min_samples: int = 2,
+    min_features: int = 1,
+    device: torch.device | None = None,
 ) -> Float[Tensor, "n d"]:
     """Turn the user's array into a finite, contiguous float32 or float64 tensor (n, d).
 
@@ -233,6 +258,8 @@ def as_points(
         memory with `X` where that is contiguous and already on `device`.
     name : str, default="X"
         What the array is called in messages.
+    min_samples : int, default=2
+        The smallest n allowed.
     min_features : int, default=1
         The smallest d allowed.
     device : torch.device, optional
@@ -241,7 +268,7 @@ def as_points(
     Returns
     -------
     torch.Tensor of shape (n, d)
-        The points, n >= 2.
+        The points.
 
     Raises
     ------
@@ -261,9 +288,10 @@ def as_points(
             f"reshape it, {name}.reshape(len({name}), -1) for images."
         )
     n, d = tensor.shape
-    if n < 2:
+    if n < min_samples:
         raise InputError(
-            f"{name} has {n} point(s) (n_samples={n}) but at least 2 are needed: give more rows."
+            f"{name} has {n} point(s) (n_samples={n}) but at least {min_samples} "
+            f"{'is' if min_samples == 1 else 'are'} needed: give more rows."
         )
     if d < min_features:
         raise InputError(
@@ -281,6 +309,53 @@ def as_points(
             f"column {column}: remove or impute them."
         )
     return tensor.to(device=device if device is not None else tensor.device).contiguous()
+
+
+def as_set_of(
+    arrays: Mapping[str, Any], *, device: torch.device, least: tuple[int, ...]
+) -> list[Float[Tensor, "_ d"]]:
+    """Turn several of the user's arrays into points of one space: one width, one dtype.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array-like or torch.Tensor
+        The arrays by the names they have in messages.
+    device : torch.device
+        Where the tensors shall be.
+    least : tuple of int
+        The fewest rows allowed in each.
+
+    Returns
+    -------
+    list of torch.Tensor
+        As `as_points` makes them, in float64 if any of them is.
+
+    Raises
+    ------
+    InputError
+        If one is no array of points, or their numbers of features differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.arrays import as_set_of
+    >>> a, b = as_set_of({"a": [[1.0]], "b": [[2.0]]}, device=torch.device("cpu"), least=(1, 1))
+    >>> b
+    tensor([[2.]], dtype=torch.float64)
+    """
+    points = [
+        as_points(array, name=name, min_samples=count, device=device)
+        for (name, array), count in zip(arrays.items(), least, strict=True)
+    ]
+    names = list(arrays)
+    for name, other in zip(names[1:], points[1:], strict=True):
+        if other.shape[1] != points[0].shape[1]:
+            raise InputError(
+                f"{name} has {other.shape[1]} features but {names[0]} has {points[0].shape[1]}: "
+                "give both the same features."
+            )
+    dtype = torch.float64 if any(p.dtype == torch.float64 for p in points) else torch.float32
+    return [p.to(dtype) for p in points]
 
 
 def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor, " q"]:
@@ -328,18 +403,18 @@ def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor,
     return torch.from_numpy(array.astype(np.int64))
 
 
-def rescaled(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int]:
+def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], ...], int]:
     """Bring extreme magnitudes back to where squares neither overflow nor vanish.
 
     Parameters
     ----------
-    points : torch.Tensor of shape (n, d)
-        Finite points.
+    *sets : torch.Tensor of shape (n, d)
+        Finite points of one dtype; all sets get the same scale.
 
     Returns
     -------
-    scaled : torch.Tensor of shape (n, d)
-        points * 2**-exponent, float64 where that was needed, else `points` itself.
+    scaled : tuple of torch.Tensor
+        points * 2**-exponent, float64 where that was needed, else the sets themselves.
     exponent : int
         0 for ordinary data. A power of two changes no digit, so distances and eigenvalues
         scale back exactly.
@@ -351,13 +426,13 @@ def rescaled(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int]:
     >>> rescaled(torch.ones(2, 2))[1]
     0
     """
-    largest = largest_magnitude(points)
+    largest = max(map(largest_magnitude, sets))
     exponent = math.frexp(largest)[1]
-    if largest == 0 or abs(exponent) < _SAFE_EXPONENT[points.dtype]:
-        return points, 0
+    if largest == 0 or abs(exponent) < _SAFE_EXPONENT[sets[0].dtype]:
+        return sets, 0
     # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
     half = exponent // 2
-    return points.double() * 2.0**-half * 2.0 ** (half - exponent), exponent
+    return tuple(p.double() * 2.0**-half * 2.0 ** (half - exponent) for p in sets), exponent
 
 
 def largest_magnitude(points: Float[Tensor, "n d"]) -> float:

@@ -14,11 +14,12 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold.arrays import largest_magnitude
+from zmanifold.arrays import as_points, check_count, largest_magnitude, working_memory
 from zmanifold.chunking import chunks
 from zmanifold.errors import InputError
+from zmanifold.labels import as_labels, name_some
 
-__all__ = ["Batches", "query_rows"]
+__all__ = ["Batches", "check_mixer", "mixed_set", "query_rows"]
 
 # A seed's randomness is split by purpose, so that none shifts another.
 _SHUFFLE, _QUERIES, _BATCHES = range(3)
@@ -51,11 +52,41 @@ class Batches:
 
         A trial mixes the first batch alone: it shows a mixer's errors before any work.
         """
-        n = len(self.points)
-        shuffle = np.random.default_rng(_stream(seed, _SHUFFLE)).permutation(n)
-        order = torch.from_numpy(shuffle).to(self.points.device)
+        order = self._order(seed)
         if mixer is None:
             return self.points[order]
+        return self._mixed(mixer, seed, order, None, trial=trial)[0]
+
+    def mixed_with_labels(
+        self, mixer: Any, seed: int, soft: Float[Tensor, "n K"]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n K"]]:
+        """Return the mixed set and its soft labels; row i comes from the batch position of row i.
+
+        The mixed points are those of `mixed`, in the order of the originals.
+        """
+        if mixer is None:
+            return self.points.clone(), soft
+        order = self._order(seed)
+        mixed, mixed_soft = self._mixed(mixer, seed, order, soft)
+        points, labels = torch.empty_like(mixed), torch.empty_like(mixed_soft)
+        points[order], labels[order] = mixed, mixed_soft
+        return points, labels
+
+    def _order(self, seed: int) -> Int64[Tensor, " n"]:
+        shuffle = np.random.default_rng(_stream(seed, _SHUFFLE)).permutation(len(self.points))
+        return torch.from_numpy(shuffle).to(self.points.device)
+
+    def _mixed(
+        self,
+        mixer: Any,
+        seed: int,
+        order: Int64[Tensor, " n"],
+        soft: Float[Tensor, "n K"] | None,
+        *,
+        trial: bool = False,
+    ) -> list[Float[Tensor, "m _"]]:
+        """Return the mixed points and, for given soft labels, the mixed labels."""
+        n = len(self.points)
         n_batches = -(-n // self.batch_size)
         filled = torch.cat([order, order[: n_batches * self.batch_size - n]])
         rows = filled.view(n_batches, self.batch_size)
@@ -64,24 +95,32 @@ class Batches:
         linear = callable(getattr(mixer, "weights", None))
         if trial:
             rows, seeds = rows[:1], seeds[:1]
-        out = (self._mixed_linearly if linear else self._mixed_by_call)(mixer, rows, seeds)
-        if not math.isfinite(largest_magnitude(out)):
-            raise InputError(
-                f"mixer {mixer!r} made values that are not finite: check its arithmetic."
-            )
-        return out[:n]
+        out = (self._mixed_linearly if linear else self._mixed_by_call)(mixer, rows, seeds, soft)
+        for values in out:
+            if not math.isfinite(largest_magnitude(values)):
+                raise InputError(
+                    f"mixer {mixer!r} made values that are not finite: check its arithmetic."
+                )
+        return [values[:n] for values in out]
 
     def _mixed_linearly(
-        self, mixer: Any, rows: Int64[Tensor, "batches b"], seeds: list[int]
-    ) -> Float[Tensor, "m d"]:
+        self,
+        mixer: Any,
+        rows: Int64[Tensor, "batches b"],
+        seeds: list[int],
+        soft: Float[Tensor, "n K"] | None,
+    ) -> list[Float[Tensor, "m _"]]:
         b, d = self.batch_size, self.points.shape[1]
-        out = self.points.new_empty((rows.numel(), d))
+        sources = [self.points] if soft is None else [self.points, soft]
+        out = [source.new_empty((rows.numel(), source.shape[1])) for source in sources]
         draw = _seeded(mixer.weights, dtype=torch.float64)
         for part in chunks(len(rows), min(self.memory, 2**25) // (16 * b * (b + d))):
             weights = torch.stack([self._checked(draw(seed, b)) for seed in seeds[part]])
-            # Mixed in float64 and rounded once: points that coincide exactly (γ = 0) stay equal.
-            mixed = weights @ self.points[rows[part]].double()
-            out[part.start * b : part.stop * b] = mixed.reshape(-1, d)
+            for source, target in zip(sources, out, strict=True):
+                # Mixed in float64 and rounded once: points that coincide exactly (γ = 0) stay
+                # equal.
+                mixed = weights @ source[rows[part]].double()
+                target[part.start * b : part.stop * b] = mixed.flatten(0, 1)
         return out
 
     def _checked(self, drawn: Any) -> Float[Tensor, "b b"]:
@@ -94,25 +133,142 @@ class Batches:
         return weights
 
     def _mixed_by_call(
-        self, mixer: Any, rows: Int64[Tensor, "batches b"], seeds: list[int]
-    ) -> Float[Tensor, "m d"]:
+        self,
+        mixer: Any,
+        rows: Int64[Tensor, "batches b"],
+        seeds: list[int],
+        soft: Float[Tensor, "n K"] | None,
+    ) -> list[Float[Tensor, "m _"]]:
         b, d = self.batch_size, self.points.shape[1]
         labels = np.zeros(len(self.points), np.int64) if self.labels is None else self.labels
         y = torch.from_numpy(labels).to(self.points.device)
-        out = self.points.new_empty((rows.numel(), d))
+        out = [self.points.new_empty((rows.numel(), d))]
+        if soft is not None:
+            out.append(soft.new_empty((rows.numel(), soft.shape[1])))
         call = _seeded(mixer)
         for i, (batch, seed) in enumerate(zip(rows, seeds, strict=True)):
             x = self.points[batch]
-            result = call(seed, x.view(b, *self.image_shape) if self.image_shape else x, y[batch])
-            mixed = result[0] if isinstance(result, (tuple, list)) else result
+            given = x.view(b, *self.image_shape) if self.image_shape else x
+            result = call(seed, given, y[batch])
+            several = isinstance(result, (tuple, list))
+            mixed = result[0] if several else result
             if not isinstance(mixed, Tensor) or mixed.numel() != b * d or len(mixed) != b:
                 raise InputError(
                     f"the mixer returned {type(mixed).__name__} of shape "
                     f"{tuple(getattr(mixed, 'shape', ()))} for a batch of shape {tuple(x.shape)}: "
                     "return (x_mixed, y) with as many samples of the same shape."
                 )
-            out[i * b : (i + 1) * b] = mixed.detach().reshape(b, d)
+            part = slice(i * b, (i + 1) * b)
+            out[0][part] = mixed.detach().reshape(b, d)
+            if soft is not None:
+                mixed_y = torch.as_tensor(result[1] if several and len(result) > 1 else ())
+                if mixed_y.shape != (b, soft.shape[1]):
+                    raise InputError(
+                        f"the mixer returned labels of shape {tuple(mixed_y.shape)} for {b} "
+                        f"samples of {soft.shape[1]} classes: return (x_mixed, y_soft)."
+                    )
+                out[1][part] = mixed_y.detach()
         return out
+
+
+def mixed_set(
+    X: Any,
+    y: Any,
+    mixer: Any,
+    *,
+    batch_size: int = 32,
+    seed: int = 0,
+    num_classes: int | None = None,
+    memory_limit: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Mix a whole data set once, as one epoch of training would: shuffled, batch by batch.
+
+    The mixed points are those that `sweep_id` measures for the same seed and batch size.
+
+    Parameters
+    ----------
+    X : array-like or torch.Tensor of shape (n, ...)
+        Samples of any shape; a mixer that is called sees batches of that shape.
+    y : array-like of shape (n,) or (n, K)
+        Classes 0..K-1, or soft labels.
+    mixer : mixer or None
+        One of this package's, or any object with ``weights(batch_size)`` or a call ``(x, y)``
+        that returns ``(x_mixed, y_soft)``. None returns the originals with one-hot labels.
+    batch_size : int, default=32
+        Samples mixed with one another. A short last batch is filled up from the start of the
+        shuffle, and only its own rows are kept.
+    seed : int, default=0
+        The source of randomness.
+    num_classes : int, optional
+        The number K of classes of hard labels; the largest one plus 1 by default.
+    memory_limit : int, optional
+        Bytes of working memory above the data and its mixed copy.
+
+    Returns
+    -------
+    X_mixed : ndarray of shape (n, ...)
+        In the float dtype of `X`. Row i took the place of sample i in its batch: with an
+        anchored mixer, and with mixup at λ > 1/2, sample i has the largest weight in it.
+    y_soft : ndarray of float64, shape (n, K)
+        The labels, mixed with the same weights.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> X, y = zm.make_crescents(random_state=0)
+    >>> X_mixed, y_soft = zm.mixed_set(X, y, zm.ZetaMixup(2.8))
+    >>> X_mixed.shape, y_soft.shape
+    ((512, 2), (512, 2))
+    """
+    check_mixer(mixer)
+    shape = np.shape(X)[1:]
+    points = as_points(X.reshape(len(X), -1) if len(shape) > 1 else X, device=torch.device("cpu"))
+    n = len(points)
+    size = check_count("batch_size", batch_size, least=2)
+    if size > n:
+        raise InputError(f"batch_size={size} is above the {n} points: lower batch_size.")
+    given = as_labels(y, n, name="y")
+    if given.soft is None:
+        if given.classes.dtype.kind not in "biu" or given.classes[0] < 0:
+            raise InputError(
+                f"y holds the labels {name_some(given.classes)} but mixing needs classes 0..K-1: "
+                "give codes, np.unique(y, return_inverse=True)[1]."
+            )
+        largest = int(given.classes[-1])
+        n_classes = largest + 1 if num_classes is None else check_count("num_classes", num_classes)
+        given = as_labels(y, n, name="y", classes=np.arange(n_classes))
+    batches = Batches(
+        points,
+        given.codes.numpy() if given.soft is None else given.soft.numpy(),
+        shape,
+        size,
+        working_memory(memory_limit, points.device),
+    )
+    seed = check_count("seed", seed, least=0)
+    mixed, soft = batches.mixed_with_labels(mixer, seed, given.distributions())
+    return mixed.view(n, *shape).numpy(), soft.numpy()
+
+
+def check_mixer(mixer: Any) -> None:
+    """Raise InputError unless `mixer` is None or can mix a batch.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.batches import check_mixer
+    >>> check_mixer(zm.Mixup())
+    """
+    if mixer is None or callable(mixer) or callable(getattr(mixer, "weights", None)):
+        return
+    raise InputError(
+        f"mixer {mixer!r} has neither weights(batch_size) nor a call (x, y): give a mixer "
+        "object, or None for the original data."
+    )
 
 
 def _seeded(function: Callable[..., Any], **wanted: Any) -> Callable[..., Any]:

@@ -143,7 +143,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         rows = torch.arange(n) if queries is None else as_rows(queries, n)
         if precomputed_knn is None:
             k = check_n_neighbors(self.n_neighbors, n, least=2)
-            scaled, _ = rescaled(points)
+            (scaled,), _ = rescaled(points)
             _, indices = search(scaled, k, rows=rows.to(where), memory=memory)
         else:
             indices = _as_neighborhoods(precomputed_knn, n, least=2).to(where)
@@ -204,7 +204,7 @@ def local_spectra(
     points = as_points(X, device=where)
     neighborhoods = _as_neighborhoods(indices, len(points), least=2).to(where)
     memory = working_memory(memory_limit, where)
-    points, exponent = rescaled(points)
+    (points,), exponent = rescaled(points)
     spectra, _ = _spectra(points, neighborhoods, memory)
     return (spectra * 2.0**exponent * 2.0**exponent).cpu().numpy()
 
@@ -241,7 +241,7 @@ def fukunaga_olsen(
     (tensor([1, 0]), tensor([False,  True]))
     """
     dtype = points.dtype
-    points, _ = rescaled(points)
+    (points,), _ = rescaled(points)
     largest_norm = float(points.norm(dim=1).max())
     rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * largest_norm
     spectra, spread = _spectra(points, indices, memory)

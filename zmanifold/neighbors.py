@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,26 +18,18 @@ from zmanifold.arrays import (
     as_points,
     as_rows,
     check_n_neighbors,
-    largest_magnitude,
     rescaled,
     resolve_device,
     working_memory,
 )
 from zmanifold.chunking import chunks, run_chunks
 from zmanifold.errors import InputError, unknown_name
+from zmanifold.filtering import CACHE_BYTES, Filter, full_precision, suits_a_tree
 
-__all__ = ["kneighbors", "search"]
-
-# Up to this dimension a k-d tree beats the tiled matrix product on a CPU.
-_TREE_MAX_DIM = 12
+__all__ = ["MetricSpace", "check_metric", "kneighbors", "search"]
 
 # More candidates than neighbours are kept, so that rounding in the filter seldom decides.
 _SPARE_CANDIDATES = 16
-
-# Differences are formed in pieces that stay in a CPU's cache.
-_CACHE_BYTES = 8 * 2**20
-
-_UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 
 
 @overload
@@ -73,8 +64,7 @@ def kneighbors(
     """Find the exact nearest neighbours of points among all the others.
 
     A point is never its own neighbour, but an exact copy of it in another row is. Neighbours
-    come by ascending distance; equal distances come by row number where the data has more than
-    12 features or lies on a GPU (the k-d tree that serves few features breaks ties its own way).
+    come by ascending distance, equal distances by row number.
 
     Parameters
     ----------
@@ -107,7 +97,8 @@ def kneighbors(
 
     Notes
     -----
-    Up to 12 features on a CPU a k-d tree does the search. Otherwise a float32 matrix product on
+    Up to 12 features on a CPU a k-d tree does the search; where distances tie at the k-th place,
+    all points at that distance are compared. Otherwise a float32 matrix product on
     centred data only proposes candidates: their distances are computed again by direct
     differences in float64, and the list is accepted when a rounding-error bound (Higham,
     *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1) proves that no other
@@ -124,42 +115,88 @@ def kneighbors(
     >>> distances.tolist()
     [[1.0, 3.0], [1.0, 2.0], [2.0, 3.0]]
     """
-    if metric not in ("euclidean", "cosine"):
-        raise unknown_name("metric", metric, ["euclidean", "cosine"])
+    check_metric(metric)
     where = resolve_device(device, like=X)
     points = as_points(X, device=where)
     k = check_n_neighbors(n_neighbors, len(points))
     rows = torch.arange(len(points)) if queries is None else as_rows(queries, len(points))
-    dtype = points.dtype
-    points, exponent = rescaled(points)
-    if metric == "cosine":
-        points = _unit_vectors(points)
+    space = MetricSpace.of(metric, X=points)
+    (embedded,) = space.points
     distances, indices = search(
-        points, k, rows=rows.to(where), memory=working_memory(memory_limit, where)
+        embedded, k, rows=rows.to(where), memory=working_memory(memory_limit, where)
     )
-    if metric == "cosine":
-        distances = distances.square() / 2
-    elif exponent:
-        distances = distances * 2.0 ** (exponent // 2) * 2.0 ** (exponent - exponent // 2)
-    distances = distances.to(dtype)
+    distances = space.measured(distances).to(points.dtype)
     if isinstance(X, Tensor):
         return distances, indices
     return distances.cpu().numpy(), indices.cpu().numpy()
 
 
+@dataclass(frozen=True)
+class MetricSpace:
+    """Sets of points brought to where Euclidean search gives the metric's neighbours.
+
+    Attributes
+    ----------
+    points : tuple of torch.Tensor
+        The sets, one dtype: unit vectors for the cosine, else scaled by one power of two.
+    metric : str
+        "euclidean" or "cosine".
+    exponent : int
+        Of the power of two that was divided by.
+    """
+
+    points: tuple[Float[Tensor, "_ d"], ...]
+    metric: str
+    exponent: int
+
+    @classmethod
+    def of(cls, metric: str, **sets: Float[Tensor, "_ d"]) -> MetricSpace:
+        """Bring one or several sets there; the keywords name them in messages."""
+        check_metric(metric)
+        if metric == "cosine":
+            # Lengths do not matter: each set may have a scale of its own.
+            units = (_unit_vectors(rescaled(p)[0][0], name) for name, p in sets.items())
+            return cls(tuple(units), metric, 0)
+        scaled, exponent = rescaled(*sets.values())
+        return cls(scaled, metric, exponent)
+
+    def measured(self, distances: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        """Turn distances that a search found into distances of the metric."""
+        if self.metric == "cosine":
+            return distances.square() / 2
+        if self.exponent == 0:
+            return distances
+        half = self.exponent // 2
+        return distances * 2.0**half * 2.0 ** (self.exponent - half)
+
+
+def check_metric(metric: object) -> None:
+    """Raise InputError unless `metric` is one that this package knows."""
+    if metric not in ("euclidean", "cosine"):
+        raise unknown_name("metric", metric, ["euclidean", "cosine"])
+
+
 def search(
-    points: Float[Tensor, "n d"], k: int, *, rows: Int64[Tensor, " q"], memory: int
+    points: Float[Tensor, "n d"],
+    k: int,
+    *,
+    rows: Int64[Tensor, " q"] | None = None,
+    queries: Float[Tensor, "q d"] | None = None,
+    memory: int,
 ) -> tuple[Float64[Tensor, "q k"], Int64[Tensor, "q k"]]:
-    """Search without checks: the neighbours of points[rows] among all other points.
+    """Search without checks: the neighbours, among `points`, of some of them or of others.
 
     Parameters
     ----------
     points : torch.Tensor of shape (n, d)
-        Finite and of moderate magnitude (see `zmanifold.arrays.rescaled`).
+        Finite and of moderate magnitude (see `MetricSpace`).
     k : int
-        Number of neighbours, 1 <= k < n.
-    rows : torch.Tensor of shape (q,)
-        Row numbers of the queries, on the device of `points`.
+        Number of neighbours: 1 <= k < n for `rows`, 1 <= k <= n for `queries`.
+    rows : torch.Tensor of shape (q,), optional
+        Row numbers of the queries, each of which is no neighbour of itself.
+    queries : torch.Tensor of shape (q, d), optional
+        Queries that are not rows of `points`, of the same dtype. Exactly one of `rows` and
+        `queries` is given, on the device of `points`.
     memory : int
         Bytes of working memory.
 
@@ -168,7 +205,7 @@ def search(
     distances : torch.Tensor of shape (q, k)
         Euclidean, ascending.
     indices : torch.Tensor of shape (q, k)
-        Row numbers.
+        Row numbers of `points`; equal distances come by row number.
 
     Examples
     --------
@@ -177,140 +214,135 @@ def search(
     >>> points = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
     >>> search(points, 1, rows=torch.tensor([2]), memory=2**20)
     (tensor([[2.]], dtype=torch.float64), tensor([[1]]))
+    >>> search(points, 1, queries=torch.tensor([[0.0, 3.5]]), memory=2**20)
+    (tensor([[0.5000]], dtype=torch.float64), tensor([[2]]))
     """
-    distances = points.new_empty((len(rows), k), dtype=torch.float64)
+    asked = _Queries(points, rows) if queries is None else _Queries(queries, None)
+    distances = points.new_empty((len(asked), k), dtype=torch.float64)
     indices = torch.empty_like(distances, dtype=torch.int64)
-    if points.device.type == "cpu" and points.shape[1] <= _TREE_MAX_DIM:
-        _search_tree(points, rows, distances, indices, memory)
+    if suits_a_tree(points):
+        _search_tree(points, asked, distances, indices, memory)
     else:
-        with _full_precision():
-            _search_products(points, rows, distances, indices, memory)
+        with full_precision():
+            _search_products(points, asked, distances, indices, memory)
     return distances, indices
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """Rows of the data, each no neighbour of itself, or points of their own."""
+
+    points: Float[Tensor, "m d"]
+    rows: Int64[Tensor, " q"] | None
+
+    def __len__(self) -> int:
+        return len(self.points if self.rows is None else self.rows)
+
+    def at(self, part: slice | Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
+        return self.points[part if self.rows is None else self.rows[part]]
+
+    def own(self, part: slice | Int64[Tensor, " p"]) -> Int64[Tensor, " p"] | None:
+        return None if self.rows is None else self.rows[part]
 
 
 def _search_tree(
     points: Float[Tensor, "n d"],
-    rows: Int64[Tensor, " q"],
+    asked: _Queries,
     distances: Float64[Tensor, "q k"],
     indices: Int64[Tensor, "q k"],
     memory: int,
 ) -> None:
-    k = distances.shape[1]
+    n, k = len(points), distances.shape[1]
     data = points.double().numpy()
     tree = cKDTree(data)
+    # One more than wanted shows whether the k-th place is tied.
+    n_found = min(n, k + 1 if asked.rows is None else k + 2)
 
     def work(part: slice) -> None:
-        own = rows[part].numpy()
-        answer = tree.query(data[own], k=k + 1)
+        own = asked.own(part)
+        at = asked.at(part).double().numpy()
+        answer = tree.query(at, k=np.arange(1, n_found + 1))
         found, near = np.asarray(answer[0]), np.asarray(answer[1])
-        # Among more than k copies the tree need not return the point itself: drop the last then.
-        is_own = near == own[:, None]
-        dropped = np.where(is_own.any(axis=1), is_own.argmax(axis=1), k)
-        kept = np.arange(k + 1) != dropped[:, None]
-        distances[part] = torch.from_numpy(found[kept].reshape(-1, k))
-        indices[part] = torch.from_numpy(near[kept].reshape(-1, k))
+        _order_ties(data, tree, at, found, near)
+        if own is not None:
+            # Among many copies the point itself need not be found: drop the last then.
+            is_own = near == own.numpy()[:, None]
+            dropped = np.where(is_own.any(axis=1), is_own.argmax(axis=1), n_found - 1)
+            kept = np.arange(n_found) != dropped[:, None]
+            found, near = (values[kept].reshape(len(at), -1) for values in (found, near))
+        distances[part] = torch.from_numpy(found[:, :k])
+        indices[part] = torch.from_numpy(near[:, :k])
 
     # Not by the tree's own workers: Ctrl-C would free what they still write to.
-    run_chunks(work, len(rows), min(memory // (64 * (k + 1)), 4096), points.device)
+    run_chunks(work, len(asked), min(memory // (64 * n_found), 4096), points.device)
 
 
-@dataclass(frozen=True)
-class _Filter:
-    """Points centred and scaled to norms of at most 1, where a product proposes candidates.
+def _order_ties(
+    data: NDArray[np.float64],
+    tree: cKDTree,
+    at: NDArray[np.float64],
+    found: NDArray[np.float64],
+    near: NDArray[np.int64],
+) -> None:
+    """Where a query's distances tie, put the first rows of the data first, in place.
 
-    For query q and point j the product gives a_j ~ |j|^2 - 2 q.j, so a_j + |q|^2 is the squared
-    distance up to an error that `ceiling` accounts for.
+    The tree returns any of the points that tie at the last place: all of them are fetched.
     """
-
-    centre: Float[Tensor, " d"]
-    scale: float
-    points: Float[Tensor, "m d"]
-    squares: Float[Tensor, " m"]
-    norms: Float64[Tensor, " m"]
-
-    @classmethod
-    def of(cls, points: Float[Tensor, "n d"], dtype: torch.dtype, n_padded: int) -> _Filter:
-        """Build it; rows past n are padding at infinite distance.
-
-        Differences are formed in the wider of the two dtypes and then rounded to `dtype`:
-        `ceiling` allows for both roundings.
-        """
-        n, d = points.shape
-        # Any centre near the data's middle serves: it is the same for all points.
-        wider = torch.promote_types(points.dtype, dtype)
-        centre = points.mean(dim=0).to(wider)
-        # A power of two, so that scaling rounds nothing.
-        scale = 2.0 ** math.frexp(2 * largest_magnitude(points) * math.sqrt(d))[1]
-        out = points.new_zeros((n_padded, d), dtype=dtype)
-        norms = points.new_zeros(n_padded, dtype=torch.float64)
-
-        def work(part: slice) -> None:
-            out[part] = (points[part].to(wider) - centre) / scale
-            norms[part] = torch.linalg.vector_norm(out[part], dim=1, dtype=torch.float64)
-
-        run_chunks(work, n, _CACHE_BYTES // (8 * d), points.device)
-        squares = norms.square().to(dtype)
-        squares[n:] = math.inf
-        return cls(centre, scale, out, squares, norms)
-
-    def ceiling(
-        self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"]
-    ) -> Float64[Tensor, " q"]:
-        """Return values that no point within the given distances of the queries exceeds.
-
-        Distances are unscaled and as float64 arithmetic rounded them.
-        """
-        u = _UNIT_ROUNDOFF[self.points.dtype]
-        d = self.points.shape[1]
-        q, radius = query_norms, float(self.norms.max())
-        # Centring and rounding move either point by at most 2 u times its norm.
-        reach = distances / self.scale * (1 + (d + 8) * 2.0**-52) + 2.01 * u * (q + radius)
-        gamma = (d + 2) * u / (1 - (d + 2) * u) if (d + 2) * u < 0.5 else math.inf
-        error = 2 * gamma * q * radius + 2 * u * (radius**2 + 2 * q * radius) + d * 2.0**-140
-        return reach.square() - q.square() + error + 2.0**-50 * (reach.square() + q.square())
+    tied = np.flatnonzero((found[:, 1:] == found[:, :-1]).any(axis=1))
+    # Copies of a query have the same neighbours.
+    places, of_place = np.unique(at[tied], axis=0, return_inverse=True)
+    for number, place in enumerate(places):
+        rows = tied[of_place == number]
+        # The tree compares squares: a little more than the radius loses no point at it.
+        radius = found[rows[0], -1] * (1 + 1e-14)
+        ball = np.array(sorted(tree.query_ball_point(place, radius)), dtype=np.int64)
+        exact = np.sqrt(((data[ball] - place) ** 2).sum(axis=1))
+        order = np.argsort(exact, kind="stable")[: found.shape[1]]
+        found[rows], near[rows] = exact[order], ball[order]
 
 
 def _search_products(
     points: Float[Tensor, "n d"],
-    rows: Int64[Tensor, " q"],
+    asked: _Queries,
     distances: Float64[Tensor, "q k"],
     indices: Int64[Tensor, "q k"],
     memory: int,
 ) -> None:
     n, d = points.shape
     k = distances.shape[1]
-    n_candidates = min(n - 1, k + _SPARE_CANDIDATES)
+    n_others = n if asked.rows is None else n - 1
+    n_candidates = min(n_others, k + _SPARE_CANDIDATES)
     # Selecting first among group minima, then inside the chosen groups, looks at n/g + g*c
     # values instead of n; the sum is least at g = sqrt(n/c).
     n_groups_per = max(1, math.isqrt(n // n_candidates))
     n_padded = -(-n // n_groups_per) * n_groups_per
-    coarse = _Filter.of(points, torch.float32, n_padded)
+    coarse = Filter.of(points, torch.float32, n_padded, asked.points)
     undecided: list[Tensor] = []
-    row_bytes = 4 * n_padded + 24 * n_groups_per * n_candidates + 4 * d
-    parts = list(chunks(len(rows), min(memory // row_bytes, 4096)))
+    row_bytes = 4 * n_padded + 24 * n_groups_per * n_candidates + 24 * d
+    parts = list(chunks(len(asked), min(memory // row_bytes, 4096)))
     buffer = points.new_empty((parts[0].stop, n_padded), dtype=torch.float32)
     for part in parts:
-        own = rows[part]
-        values = buffer[: len(own)]
-        torch.addmm(coarse.squares, coarse.points[own], coarse.points.mT, alpha=-2, out=values)
-        values[torch.arange(len(own), device=own.device), own] = math.inf
+        at, own = asked.at(part), asked.own(part)
+        placed, norms = coarse.placed(at)
+        values = coarse.values(placed, out=buffer[: len(at)])
+        if own is not None:
+            values[torch.arange(len(own), device=own.device), own] = math.inf
         kept, candidates = _smallest(values, n_candidates, n_groups_per)
         # Ties shall not depend on the order in which the filter found them.
         candidates = candidates.sort(dim=1).values
-        found, near = _nearest(points, own, candidates, k, memory)
+        found, near = _nearest(points, at, candidates, k, memory)
         distances[part], indices[part] = found, near
-        if n_candidates < n - 1:
-            ceiling = coarse.ceiling(found[:, -1], coarse.norms[own])
-            proven = kept.amax(dim=1) > ceiling
+        if n_candidates < n_others:
+            proven = kept.amax(dim=1) > coarse.ceiling(found[:, -1], norms)
             undecided.append((~proven).nonzero()[:, 0] + part.start)
-    left = torch.cat(undecided) if undecided else rows[:0]
+    left = torch.cat(undecided) if undecided else indices[:0, 0]
     if len(left):
-        _search_undecided(points, rows, left, distances, indices, memory)
+        _search_undecided(points, asked, left, distances, indices, memory)
 
 
 def _search_undecided(
     points: Float[Tensor, "n d"],
-    rows: Int64[Tensor, " q"],
+    asked: _Queries,
     undecided: Int64[Tensor, " r"],
     distances: Float64[Tensor, "q k"],
     indices: Int64[Tensor, "q k"],
@@ -324,18 +356,17 @@ def _search_undecided(
     d = points.shape[1]
     k = distances.shape[1]
     pool = _first_copies(points, k + 1)
-    fine = _Filter.of(points[pool], torch.float64, len(pool))
+    fine = Filter.of(points[pool], torch.float64, len(pool), asked.points)
     for part in chunks(len(undecided), min(memory // (48 * len(pool) + 8 * d), 4096)):
         positions = undecided[part]
-        own = rows[positions]
-        queries = (points[own].double() - fine.centre) / fine.scale
-        values = torch.addmm(fine.squares, queries, fine.points.mT, alpha=-2)
-        ceiling = fine.ceiling(distances[positions, -1], queries.norm(dim=1))
-        possible = values <= ceiling[:, None]
-        possible &= pool != own[:, None]
+        at, own = asked.at(positions), asked.own(positions)
+        placed, norms = fine.placed(at)
+        possible = fine.values(placed) <= fine.ceiling(distances[positions, -1], norms)[:, None]
+        if own is not None:
+            possible &= pool != own[:, None]
         for chosen, candidates in _rectangles(possible):
             candidates = torch.where(candidates < 0, candidates, pool[candidates])
-            found, near = _nearest(points, own[chosen], candidates, k, memory)
+            found, near = _nearest(points, at[chosen], candidates, k, memory)
             distances[positions[chosen]], indices[positions[chosen]] = found, near
 
 
@@ -393,7 +424,7 @@ def _smallest(
 
 def _nearest(
     points: Float[Tensor, "n d"],
-    own: Int64[Tensor, " q"],
+    at: Float[Tensor, "q d"],
     candidates: Int64[Tensor, "q c"],
     k: int,
     memory: int,
@@ -410,35 +441,25 @@ def _nearest(
         # One row may have more candidates than fit: cut those too.
         for columns in chunks(c, memory // (48 * d)):
             near = points[candidates[part, columns]].double()
-            near -= points[own[part]].double()[:, None, :]
+            near -= at[part].double()[:, None, :]
             squared[part, columns] = near.square_().sum(dim=2)
         squared[part].masked_fill_(candidates[part] < 0, math.inf)
 
-    cache = _CACHE_BYTES if points.device.type == "cpu" else memory
+    cache = CACHE_BYTES if points.device.type == "cpu" else memory
     run_chunks(work, q, cache // (24 * c * d), points.device)
     order = squared.argsort(dim=1, stable=True)[:, :k]
     return squared.gather(1, order).sqrt_(), candidates.gather(1, order)
 
 
-def _unit_vectors(points: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
+def _unit_vectors(points: Float[Tensor, "n d"], name: str) -> Float64[Tensor, "n d"]:
     points = points.double()
     norms = points.norm(dim=1, keepdim=True)
     zero: Bool[Tensor, " n"] = norms[:, 0] == 0
     if bool(zero.any()):
         raise InputError(
-            f"X holds {int(zero.sum())} zero vector(s), the first in row {int(zero.nonzero()[0])}, "
-            "but metric='cosine' needs a direction: remove them or use metric='euclidean'."
+            f"{name} holds {int(zero.sum())} zero vector(s), the first in row "
+            f"{int(zero.nonzero()[0])}, but metric='cosine' needs a direction: remove them or use "
+            "metric='euclidean'."
         )
     unit: Tensor = points / norms
     return unit
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep float32 products in float32: the error bound does not hold for TF32 or bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

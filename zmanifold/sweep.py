@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from zmanifold.arrays import (
+    as_counts,
     as_points,
     check_count,
     check_n_neighbors,
@@ -26,7 +27,7 @@ from zmanifold.arrays import (
     resolve_device,
     working_memory,
 )
-from zmanifold.batches import Batches, query_rows
+from zmanifold.batches import Batches, check_mixer, query_rows
 from zmanifold.datasets import Dataset
 from zmanifold.dimension import fukunaga_olsen
 from zmanifold.errors import InputError
@@ -232,7 +233,7 @@ def prepare_sweep(
             f"labels has {len(dataset.labels)} entries for {n} points: give one label a point."
         )
     strengths = _as_strengths(mixers)
-    k_values = _as_numbers("n_neighbors", n_neighbors)
+    k_values = as_counts("n_neighbors", n_neighbors)
     for k in k_values:
         check_n_neighbors(k, n, least=2)
     batch_size = check_count("batch_size", batch_size, least=2)
@@ -241,7 +242,7 @@ def prepare_sweep(
     seed_values = (
         list(range(check_count("seeds", seeds)))
         if isinstance(seeds, (int, np.integer))
-        else _as_numbers("seeds", seeds)
+        else as_counts("seeds", seeds)
     )
     q = n if n_queries is None else check_count("n_queries", n_queries, least=2)
     if q > n:
@@ -362,7 +363,7 @@ class Sweep:
         clock = time.perf_counter()
         n, memory = len(self.batches.points), self.batches.memory
         mixed = self.batches.mixed(strength.mixer, seed)
-        scaled, _ = rescaled(mixed)
+        (scaled,), _ = rescaled(mixed)
         rows = query_rows(seed, n, self.n_queries).to(mixed.device)
         _, indices = search(scaled, max(k_values), rows=rows, memory=memory)
         shared = (time.perf_counter() - clock) / len(k_values)
@@ -440,11 +441,7 @@ def _as_mixers(group: Any) -> list[Any]:
 
 
 def _as_strength(label: object, mixer: Any) -> _Strength:
-    if mixer is not None and not (callable(mixer) or callable(getattr(mixer, "weights", None))):
-        raise InputError(
-            f"mixer {mixer!r} has neither weights(batch_size) nor a call (x, y): give a mixer "
-            "object, or None for the original data."
-        )
+    check_mixer(mixer)
     if label is None:
         own = getattr(mixer, "label", None) or getattr(mixer, "__name__", type(mixer).__name__)
         label = "none" if mixer is None else own
@@ -454,15 +451,6 @@ def _as_strength(label: object, mixer: Any) -> _Strength:
 def _strength_of(mixer: Any, name: str) -> float:
     value: Any = getattr(mixer, name, None)
     return float(value) if is_number(value) else math.nan
-
-
-def _as_numbers(name: str, values: Any) -> list[int]:
-    """Return one or several whole numbers as a list without repeats."""
-    several = isinstance(values, Iterable) and not isinstance(values, str)
-    numbers = [check_count(name, v, least=0) for v in (values if several else [values])]
-    if not numbers:
-        raise InputError(f"{name} is empty: give at least one number.")
-    return list(dict.fromkeys(numbers))
 
 
 @contextlib.contextmanager

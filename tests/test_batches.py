@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import zmanifold as zm
+from zmanifold.batches import Batches
+from zmanifold.errors import InputError
+
+
+@pytest.fixture
+def digits():
+    data = zm.load_dataset("digits", n_samples=100, random_state=0)
+    return data.points, data.labels
+
+
+@pytest.mark.parametrize("mixer", [zm.Mixup(), zm.ZetaMixup(2.0), zm.ZetaMixup(2.0, n_mix=3)])
+def test_labels_are_mixed_as_points_are(digits, mixer):
+    """One-hot labels appended to the points come out as the labels do."""
+    X, y = digits
+    joined = np.hstack([X.astype(float), np.eye(10)[y]])
+    mixed, soft = zm.mixed_set(joined, y, mixer, batch_size=16, seed=3)
+    np.testing.assert_allclose(soft, mixed[:, -10:], atol=1e-15)
+    np.testing.assert_allclose(soft.sum(axis=1), 1)
+    assert soft.max(axis=1).min() < 0.9
+
+
+def test_it_is_the_set_that_sweeps_measure(digits):
+    X, y = digits
+    mixed, _ = zm.mixed_set(X, y, zm.ZetaMixup(2.8), batch_size=16, seed=5)
+    swept = Batches(torch.from_numpy(X), y, None, 16, 2**20).mixed(zm.ZetaMixup(2.8), 5).numpy()
+    np.testing.assert_array_equal(np.unique(mixed, axis=0), np.unique(swept, axis=0))
+    assert mixed.dtype == np.float32
+
+
+def test_rows_keep_their_place(digits):
+    X, y = digits
+    mixed, soft = zm.mixed_set(X, y, zm.ZetaMixup(30.0, anchored=True))
+    np.testing.assert_allclose(mixed, X, atol=1e-6)
+    np.testing.assert_array_equal(soft.argmax(axis=1), y)
+    loose, _ = zm.mixed_set(X, y, zm.ZetaMixup(30.0))
+    assert not np.allclose(loose, X, atol=0.1)
+
+
+def test_none_copies(digits):
+    X, y = digits
+    mixed, soft = zm.mixed_set(X, y, None, num_classes=12)
+    np.testing.assert_array_equal(mixed, X)
+    assert not np.shares_memory(mixed, X)
+    np.testing.assert_array_equal(soft, np.eye(12)[y])
+
+
+@pytest.mark.parametrize("mixer", [zm.Mixup(), zm.Mixup(num_classes=10).forward])
+def test_shape_seed_and_soft_labels(digits, mixer):
+    X, y = digits
+    images = X.reshape(-1, 1, 8, 8)
+    mixed, soft = zm.mixed_set(images, y, mixer, seed=1)
+    again, _ = zm.mixed_set(images, y, mixer, seed=1)
+    other, _ = zm.mixed_set(images, y, mixer, seed=2)
+    assert mixed.shape == images.shape
+    np.testing.assert_array_equal(mixed, again)
+    assert not np.array_equal(mixed, other)
+    from_soft = zm.mixed_set(images, np.eye(10)[y], mixer, seed=1)
+    np.testing.assert_array_equal(from_soft[0], mixed)
+    np.testing.assert_allclose(from_soft[1], soft, atol=1e-6)
+
+
+X, Y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        ((X, Y, zm.Mixup()), {"batch_size": 41}, "batch_size=41 is above the 40 points"),
+        ((X, Y, zm.Mixup()), {"batch_size": 1}, "batch_size=1 is too small"),
+        ((X, Y, zm.Mixup()), {"seed": -1}, "seed=-1 is too small"),
+        ((X, Y, zm.Mixup()), {"num_classes": 1}, "y holds label 1 in row 1 but the classes are 0:"),
+        ((X, Y - 1, zm.Mixup()), {}, "y holds the labels -1, 0 but mixing needs classes 0..K-1"),
+        ((X, ["a", "b"] * 20, zm.Mixup()), {}, "y holds the labels 'a', 'b' but mixing needs"),
+        ((X, Y[:3], zm.Mixup()), {}, r"y has shape \(3,\) for 40 samples"),
+        ((X, Y, "mixup"), {}, "mixer 'mixup' has neither weights"),
+        ((X, Y, lambda x, y: x), {}, r"the mixer returned labels of shape \(0,\) for 32 samples"),
+        ((X, Y, lambda x, y: (x, y)), {}, r"labels of shape \(32,\) for 32 samples of 2 classes"),
+        ((X, Y, zm.ZetaMixup(n_mix=33)), {}, "n_mix=33 samples cannot be chosen from a batch"),
+    ],
+)
+def test_bad_input(args, kwargs, message):
+    with pytest.raises(InputError, match=message):
+        zm.mixed_set(*args, **kwargs)

@@ -1,0 +1,125 @@
+"""Which points lie in which balls, exactly: what precision, recall, density and coverage count."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from zmanifold.chunking import chunks
+from zmanifold.filtering import Filter, full_precision, pair_distances, suits_a_tree
+
+__all__ = ["count_memberships"]
+
+
+def count_memberships(
+    centres: Float[Tensor, "b d"],
+    radii: Float64[Tensor, " b"],
+    points: Float[Tensor, "n d"],
+    *,
+    memory: int,
+) -> tuple[Int64[Tensor, " b"], Int64[Tensor, " n"]]:
+    """Count the points in each closed ball, and the balls around each point, without checks.
+
+    Parameters
+    ----------
+    centres : torch.Tensor of shape (b, d)
+        Finite and of moderate magnitude.
+    radii : torch.Tensor of shape (b,)
+        Each at least 0, as `zmanifold.filtering.pair_distances` rounds it: a point exactly at
+        the edge is inside.
+    points : torch.Tensor of shape (n, d)
+        In the dtype of `centres`.
+    memory : int
+        Bytes of working memory.
+
+    Returns
+    -------
+    per_ball : torch.Tensor of shape (b,)
+        How many points lie in each ball.
+    per_point : torch.Tensor of shape (n,)
+        In how many balls each point lies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.balls import count_memberships
+    >>> centres, radii = torch.tensor([[0.0], [4.0]]), torch.tensor([1.0, 3.0]).double()
+    >>> points = torch.tensor([[0.5], [1.0], [9.0]])
+    >>> count_memberships(centres, radii, points, memory=2**20)
+    (tensor([2, 1]), tensor([1, 2, 0]))
+    """
+    per_ball = torch.zeros(len(centres), dtype=torch.int64, device=points.device)
+    per_point = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    if suits_a_tree(points):
+        _count_by_tree(centres, radii, points, per_ball, per_point, memory)
+    else:
+        with full_precision():
+            _count_by_products(centres, radii, points, per_ball, per_point, memory)
+    return per_ball, per_point
+
+
+def _count_by_tree(
+    centres: Float[Tensor, "b d"],
+    radii: Float64[Tensor, " b"],
+    points: Float[Tensor, "n d"],
+    per_ball: Int64[Tensor, " b"],
+    per_point: Int64[Tensor, " n"],
+    memory: int,
+) -> None:
+    tree = cKDTree(points.double().numpy())
+    at = centres.double().numpy()
+    # The tree compares squares: a little more than the radius loses no point at the edge.
+    reach = radii.numpy() * (1 + 1e-14)
+    sizes = np.asarray(tree.query_ball_point(at, reach, return_length=True))
+    # Python's lists take up to 72 bytes a member.
+    for part in chunks(len(at), memory // (72 * max(1, int(sizes.max())))):
+        members = tree.query_ball_point(at[part], reach[part])
+        balls = np.repeat(np.arange(part.start, part.stop), sizes[part])
+        found = np.concatenate([np.asarray(m, np.int64) for m in members])
+        _count_pairs(
+            torch.from_numpy(balls), torch.from_numpy(found), centres, radii, points,
+            per_ball, per_point, memory,
+        )  # fmt: skip
+
+
+def _count_by_products(
+    centres: Float[Tensor, "b d"],
+    radii: Float64[Tensor, " b"],
+    points: Float[Tensor, "n d"],
+    per_ball: Int64[Tensor, " b"],
+    per_point: Int64[Tensor, " n"],
+    memory: int,
+) -> None:
+    n, d = points.shape
+    coarse = Filter.of(points, torch.float32, n, centres)
+    for part in chunks(len(centres), min(memory // (32 * n + 24 * d), 4096)):
+        placed, norms = coarse.placed(centres[part])
+        values = coarse.values(placed)
+        inside = values < coarse.floor(radii[part], norms)[:, None]
+        per_ball[part] += inside.sum(dim=1)
+        per_point += inside.sum(dim=0)
+        # What rounding leaves open is measured.
+        inside.logical_not_().logical_and_(values <= coarse.ceiling(radii[part], norms)[:, None])
+        balls, found = inside.nonzero(as_tuple=True)
+        _count_pairs(balls + part.start, found, centres, radii, points, per_ball, per_point, memory)
+
+
+def _count_pairs(
+    balls: Int64[Tensor, " p"],
+    found: Int64[Tensor, " p"],
+    centres: Float[Tensor, "b d"],
+    radii: Float64[Tensor, " b"],
+    points: Float[Tensor, "n d"],
+    per_ball: Int64[Tensor, " b"],
+    per_point: Int64[Tensor, " n"],
+    memory: int,
+) -> None:
+    """Measure ball centres against single points and count those inside."""
+    for part in chunks(len(balls), memory // (32 * points.shape[1])):
+        distances = pair_distances(centres[balls[part]], points[found[part]], memory)
+        inside = distances <= radii[balls[part]]
+        per_ball += torch.bincount(balls[part][inside], minlength=len(centres))
+        per_point += torch.bincount(found[part][inside], minlength=len(points))

@@ -1,0 +1,147 @@
+"""What proves which points can be near: a product's distances with a bound on their rounding."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from zmanifold.arrays import largest_magnitude
+from zmanifold.chunking import run_chunks
+
+__all__ = ["CACHE_BYTES", "Filter", "full_precision", "pair_distances", "suits_a_tree"]
+
+# Up to this dimension a k-d tree beats the tiled matrix product on a CPU.
+_TREE_MAX_DIM = 12
+
+# Differences are formed in pieces that stay in a CPU's cache.
+CACHE_BYTES = 8 * 2**20
+
+_UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+
+
+def suits_a_tree(points: Float[Tensor, "n d"]) -> bool:
+    """Tell whether a k-d tree searches these points faster than matrix products do."""
+    return points.device.type == "cpu" and points.shape[1] <= _TREE_MAX_DIM
+
+
+def pair_distances(
+    a: Float[Tensor, "p d"], b: Float[Tensor, "p d"], memory: int
+) -> Float64[Tensor, " p"]:
+    """Measure row by row by direct differences in float64; the same pair, the same bits."""
+    distances = a.new_empty(len(a), dtype=torch.float64)
+
+    def work(part: slice) -> None:
+        distances[part] = (a[part].double() - b[part].double()).square_().sum(dim=1).sqrt_()
+
+    run_chunks(work, len(a), memory // (24 * a.shape[1]), a.device)
+    return distances
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Points centred and scaled to norms of at most 1, where a product proposes candidates.
+
+    For query q and point j the product gives a_j ~ |j|^2 - 2 q.j, so a_j + |q|^2 is the squared
+    distance up to an error that `ceiling` accounts for.
+    """
+
+    centre: Float[Tensor, " d"]
+    scale: float
+    points: Float[Tensor, "m d"]
+    squares: Float[Tensor, " m"]
+    radius: float
+
+    @classmethod
+    def of(
+        cls,
+        points: Float[Tensor, "n d"],
+        dtype: torch.dtype,
+        n_padded: int,
+        queries: Float[Tensor, "m d"],
+    ) -> Filter:
+        """Build it for these queries; rows past n are padding at infinite distance."""
+        n, d = points.shape
+        # Any centre near the data's middle serves: it is the same for all points.
+        centre = points.mean(dim=0).to(torch.promote_types(points.dtype, dtype))
+        # A power of two, so that scaling rounds nothing.
+        largest = max(largest_magnitude(points), largest_magnitude(queries))
+        scale = 2.0 ** math.frexp(2 * largest * math.sqrt(d))[1]
+        out = points.new_zeros((n_padded, d), dtype=dtype)
+        made = cls(centre, scale, out, points.new_full((n_padded,), math.inf, dtype=dtype), 0.0)
+        norms = points.new_empty(n, dtype=torch.float64)
+
+        def work(part: slice) -> None:
+            out[part], norms[part] = made.placed(points[part])
+
+        run_chunks(work, n, CACHE_BYTES // (8 * d), points.device)
+        made.squares[:n] = norms.square()
+        return replace(made, radius=float(norms.max()))
+
+    def placed(
+        self, points: Float[Tensor, "q d"]
+    ) -> tuple[Float[Tensor, "q d"], Float64[Tensor, " q"]]:
+        """Centre and scale points, and return their norms there.
+
+        Differences are formed in the wider of the two dtypes and then rounded to the filter's:
+        `ceiling` allows for both roundings.
+        """
+        moved = ((points.to(self.centre.dtype) - self.centre) / self.scale).to(self.points.dtype)
+        return moved, torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64)
+
+    def values(
+        self, placed: Float[Tensor, "q d"], out: Float[Tensor, "q m"] | None = None
+    ) -> Float[Tensor, "q m"]:
+        """Return a_j for each query and point."""
+        return torch.addmm(self.squares, placed, self.points.mT, alpha=-2, out=out)
+
+    def ceiling(
+        self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"]
+    ) -> Float64[Tensor, " q"]:
+        """Return values that no point within the given distances of the queries exceeds.
+
+        Distances are unscaled and as float64 arithmetic rounded them.
+        """
+        reach, error = self._reach(distances, query_norms, 1)
+        return reach.square() - query_norms.square() + error
+
+    def floor(
+        self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"]
+    ) -> Float64[Tensor, " q"]:
+        """Return values that no point at the given distances of the queries, or beyond, is below.
+
+        Distances are unscaled and as float64 arithmetic rounded them.
+        """
+        reach, error = self._reach(distances, query_norms, -1)
+        return reach.square() - query_norms.square() - error
+
+    def _reach(
+        self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"], sign: int
+    ) -> tuple[Float64[Tensor, " q"], Float64[Tensor, " q"]]:
+        """Return scaled distances moved by the rounding of points, and the product's error."""
+        u = _UNIT_ROUNDOFF[self.points.dtype]
+        d = self.points.shape[1]
+        q, radius = query_norms, self.radius
+        # Centring and rounding move either point by at most 2 u times its norm.
+        moved = 2.01 * u * (q + radius)
+        reach = distances / self.scale * (1 + sign * (d + 8) * 2.0**-52) + sign * moved
+        reach = reach.clamp(min=0)
+        gamma = (d + 2) * u / (1 - (d + 2) * u) if (d + 2) * u < 0.5 else math.inf
+        error = 2 * gamma * q * radius + 2 * u * (radius**2 + 2 * q * radius) + d * 2.0**-140
+        return reach, error + 2.0**-50 * (reach.square() + q.square())
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep float32 products in float32: the error bound does not hold for TF32 or bfloat16."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
