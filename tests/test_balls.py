@@ -63,6 +63,30 @@ def test_whole_numbers_at_the_edge(seed, dim, levels):
     np.testing.assert_array_equal(counted[1], expected[1])
 
 
+def test_balls_of_another_magnitude(rng):
+    centres, points = (torch.from_numpy(rng.normal(size=(n, 20))) for n in (5, 30))
+    for scale in (1e60, 1e-60):
+        per_ball, per_point = count_memberships(
+            centres * scale, torch.full((5,), 1e62, dtype=torch.float64), points, memory=2**20
+        )
+        assert per_ball.tolist() == [30] * 5
+        assert per_point.tolist() == [5] * 30
+
+
+def test_the_edge_does_not_depend_on_threads(one_thread):
+    """A long row that is alone: threads would share its sum, and round it otherwise."""
+    for seed in (4, 20):
+        rng = np.random.default_rng(seed)
+        real = rng.normal(size=(2, 60_000))
+        fake = np.stack([real[1], -6 * real[0]])
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(zm.mixed_set_metrics(real, [0, 1], fake, [0, 1], n_neighbors=1).summary())
+        assert found[0] == found[1]
+        assert found[0]["coverage"] == 1
+
+
 @pytest.mark.parametrize("dim", [3, 40])
 def test_chunks_do_not_matter(dim, rng):
     centres, points = torch.from_numpy(rng.normal(size=(2, 3000, dim)))

@@ -103,6 +103,27 @@ def test_the_originals_against_themselves(rng):
     assert zm.mixed_set_metrics(X, names, X, names).summary() == found
 
 
+def test_scale_changes_distances_alone(rng):
+    X, y = rng.normal(size=(60, 20)), np.arange(60) % 2
+    mixed, soft = zm.mixed_set(X, y, zm.Mixup())
+    expected = zm.mixed_set_metrics(X, y, mixed, soft)
+    scaled = zm.mixed_set_metrics(X * 2.0**500, y, mixed * 2.0**500, soft)
+    np.testing.assert_array_equal(scaled.distance, expected.distance * 2.0**500)
+    changed = {"distance": scaled.summary()["distance"]}
+    assert scaled.summary() == expected.summary() | changed
+
+
+def test_spread_far_from_the_origin_and_without_spread(rng):
+    X = (rng.normal(size=(80, 70)) + 1e4).astype(np.float32)
+    y, mixed = np.arange(80) % 2, X[:40]
+    expected = mixed.astype(float).var(axis=0).sum() / X.astype(float).var(axis=0).sum()
+    found = zm.mixed_set_metrics(X, y, mixed, y[:40]).spread
+    assert found == pytest.approx(expected * (40 / 39) / (80 / 79), rel=1e-10)
+    alike = np.full((40, 50), 0.1)
+    assert zm.mixed_set_metrics(alike, y[:40], mixed[:, :50], y[:40]).spread == np.inf
+    assert np.isnan(zm.mixed_set_metrics(alike, y[:40], alike, y[:40]).spread)
+
+
 def test_chunks_and_threads_do_not_matter(rng, one_thread):
     X, y = rng.normal(size=(600, 30)), np.arange(600) % 3
     mixed = zm.mixed_set(X, y, zm.Mixup())

@@ -75,6 +75,69 @@ def test_queries_that_are_no_rows(name, device):
         np.testing.assert_array_equal(indices.cpu(), expected_i)
 
 
+def test_copies_of_few_places(rng):
+    """More copies than neighbours: only the first of them stay in the pool, by their rows."""
+    X = np.repeat(rng.normal(size=(6, 20)), 40, axis=0)[rng.permutation(240)]
+    _, expected = oracles.neighbors(X, 10)
+    np.testing.assert_array_equal(zm.kneighbors(X, 10)[1], expected)
+
+
+def test_one_point_more_than_candidates():
+    """All points almost equally far: the one that the filter leaves out may be the nearest."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(22, 20))
+        X *= (1 + 1e-9 * rng.normal(size=(22, 1))) / np.linalg.norm(X, axis=1, keepdims=True)
+        query = np.zeros((1, 20))
+        _, expected = oracles.neighbors_of(X, query, 5)
+        found = neighbors.search(
+            torch.from_numpy(X), 5, queries=torch.from_numpy(query), memory=2**20
+        )
+        np.testing.assert_array_equal(found[1], expected)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e60])
+def test_queries_of_another_magnitude(scale, rng):
+    X, queries = rng.normal(size=(40, 20)) * scale, rng.normal(size=(9, 20))
+    (points, at), _ = arrays.rescaled(torch.from_numpy(X), torch.from_numpy(queries))
+    distances, indices = neighbors.search(points, 4, queries=at, memory=2**20)
+    expected_d, expected_i = oracles.neighbors_of(points.numpy(), at.numpy(), 4)
+    np.testing.assert_array_equal(indices, expected_i)
+    np.testing.assert_allclose(distances, expected_d)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_cosine_of_extreme_lengths(scale, rng):
+    X = rng.normal(size=(60, 20))
+    expected = zm.kneighbors(X, 7, metric="cosine")[1]
+    np.testing.assert_array_equal(zm.kneighbors(X * scale, 7, metric="cosine")[1], expected)
+
+
+def test_the_largest_numbers():
+    assert zm.kneighbors([[1.75e308], [1.5e308], [0.0]], 1)[1].tolist() == [[1], [0], [1]]
+
+
+@pytest.mark.parametrize("dim", [5, 13, 30])
+def test_permuted_coordinates_tie(dim):
+    """Sums that differ in their order of terms alone: equal distances come by row number."""
+    rng = np.random.default_rng(0)
+    base = rng.integers(1, 100, dim) / 8
+    X = np.stack([np.zeros(dim), *[rng.permutation(base) for _ in range(30)]])
+    assert zm.kneighbors(X, 12, queries=[0])[1][0].tolist() == list(range(1, 13))
+
+
+def test_working_memory_bounds_the_buffer(monkeypatch, rng):
+    rows = []
+    original = filtering.Filter.values
+    monkeypatch.setattr(
+        filtering.Filter, "values",
+        lambda self, placed, out=None: rows.append(len(placed)) or original(self, placed, out),
+    )  # fmt: skip
+    X = rng.normal(size=(4000, 20))
+    zm.kneighbors(X, 5, memory_limit=2**20)
+    assert max(rows) * 4 * 4000 <= 2**20
+
+
 def test_ties_of_many_copies_stay_cheap_in_the_tree():
     """Each place is asked once, not once a copy: 10,000 x 10,000 members would take minutes."""
     X = np.repeat(np.arange(4.0), 10_000)[:, None]
@@ -161,10 +224,32 @@ def test_the_filters_bound_holds_for_every_pair(name, dtype):
     # Each pair in turn: at its own distance the point's value must not exceed the ceiling.
     for j in range(n):
         assert (values[:, j] <= made.ceiling(true[:, j], norms)).all()
+        assert (values[:, j] >= made.floor(true[:, j], norms)).all()
     if name == "gaussian":
         # And it says something: a distance a hundredth shorter is told apart for all far pairs.
         far = [values[:, j] > made.ceiling(0.99 * true[:, j], norms) for j in range(n)]
         assert torch.stack(far).double().mean() > 0.99 - 1 / n
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_filters_bounds_hold_for_queries_that_are_no_rows(dtype):
+    """Products of many terms of one sign, and queries so large that points nearly vanish."""
+    rng = np.random.default_rng(0)
+    sign = rng.choice([-1.0, 1.0], (60, 1))
+    tiny = 1e-30 * rng.normal(size=(69, 20))
+    for points, queries in [
+        (adversarial()["gaussian"][:100], adversarial()["gaussian"][100:] * 3),
+        (sign * (1 + 1e-3 * rng.normal(size=(60, 2000))), np.ones((3, 2000))),
+        (tiny[:60], np.concatenate([tiny[60:], np.ones((1, 20))])),
+    ]:
+        points, queries = torch.from_numpy(points), torch.from_numpy(queries)
+        made = filtering.Filter.of(points, dtype, len(points), queries)
+        placed, norms = made.placed(queries)
+        values = made.values(placed)
+        true = (queries[:, None] - points[None]).norm(dim=2)
+        for j in range(len(points)):
+            assert (values[:, j] <= made.ceiling(true[:, j], norms)).all()
+            assert (values[:, j] >= made.floor(true[:, j], norms)).all()
 
 
 def test_undecided_rows_are_searched_again(monkeypatch):
@@ -301,6 +386,9 @@ GOOD = np.random.default_rng(0).normal(size=(10, 4))
         (([[1, 2], [3]], 1), {}, "rows of unequal length"),
         ((scipy.sparse.csr_matrix(GOOD), 2), {}, r"convert it with X.toarray\(\)"),
         ((torch.eye(4).to_sparse(), 2), {}, r"convert it with X.to_dense\(\)"),
+        ((torch.empty(5, 3, device="meta"), 2), {}, "a tensor without values"),
+        ((np.ma.masked_greater(GOOD, 1), 2), {}, "X is masked: drop or impute"),
+        ((GOOD, 2), {"metric": ["cosine"]}, "unknown metric"),
         ((GOOD, 2), {"metric": "cosin"}, "unknown metric 'cosin': did you mean 'cosine'"),
         ((GOOD * 0, 2), {"metric": "cosine"}, r"10 zero vector\(s\), the first in row 0"),
         ((GOOD, 2), {"device": "gpu"}, "unknown device 'gpu'"),

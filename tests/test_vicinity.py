@@ -84,6 +84,21 @@ def test_by_hand():
     assert summary["nearer_own"].tolist() == [0, 0]
 
 
+def test_order_of_sizes_and_ties_by_hand():
+    train_x, train_y = [[1.0], [-1.0], [5.0], [6.0]], ["a", "b", "b", "c"]
+    result = zm.vicinity(train_x, train_y, [[0.0], [5.5]], ["a", "b"], n_neighbors=(2, 4, 1))
+    assert result.indices.tolist() == [[0, 1, 2, 3], [2, 3, 0, 1]]
+    frame = result.to_frame()
+    assert frame["sample"].tolist() == [0, 1] * 3
+    assert frame["label"].tolist() == ["a", "b"] * 3
+    assert frame["n_neighbors"].tolist() == [2, 2, 4, 4, 1, 1]
+    assert frame["n_same"].tolist() == [1, 1, 1, 2, 1, 1]
+    summary = result.summary()
+    # Equal counts are no majority, equal distances are not nearer.
+    assert summary["majority"].tolist() == [0, 0.5, 1]
+    assert summary["nearer_own"].tolist() == [0, 0, 0]
+
+
 def test_the_majority_is_the_nearest_neighbour_classifier():
     X, y = load_digits(return_X_y=True)
     # Whole numbers tie, and scikit-learn takes any of the tied neighbours.
@@ -145,6 +160,11 @@ def test_dtypes_mix(rng):
     np.testing.assert_allclose(zm.vicinity(*tensors).to_frame(), expected)
 
 
+def test_a_number_may_be_an_array():
+    for k in (np.array(3), torch.tensor(3), np.int8(3)):
+        assert zm.vicinity(X, Y, T, U, n_neighbors=k).n_neighbors == (3,)
+
+
 def test_the_function_keeps_its_name():
     code = (
         "import zmanifold as zm, zmanifold.vicinity; from zmanifold.vicinity import VicinityResult;"
@@ -164,7 +184,14 @@ SOFT = np.eye(3)[Y]
     [
         ((X, Y, T, U), {"n_neighbors": 13}, "n_neighbors=13 needs at least 13 training samples"),
         ((X, Y, T, U), {"n_neighbors": 0}, "n_neighbors=0 is too small"),
+        ((X, Y, T, U), {"n_neighbors": (0, 2)}, "n_neighbors=0 is too small: give an integer >= 1"),
+        ((X, Y, T, U), {"n_neighbors": b"3"}, "n_neighbors=b'3' is not a whole number"),
+        ((X, Y, T, U), {"n_neighbors": {3: 1}}, "n_neighbors={3: 1} is not a whole number"),
         ((X, Y, T, U), {"n_neighbors": ()}, "n_neighbors is empty"),
+        ((X, Y, T, [[0], [1, 2], [0], [1]]), {}, r"test_y has shape \(\) for 4 samples"),
+        ((X, torch.eye(12).to_sparse(), T, U), {}, "train_y is a sparse or quantized tensor"),
+        ((X, torch.eye(12, device="meta"), T, U), {}, "train_y is a tensor without values"),
+        ((X, SOFT[:, :2] * 0 + [0.6, 0.4], T, U), {}, "train_y holds a single class, 0"),
         ((X, Y, T, U), {"n_neighbors": 2.5}, "n_neighbors=2.5 is not a whole number"),
         ((X, Y, T[:, :2], U), {}, "test_x has 2 features but train_x has 3: give both the same"),
         ((X, Y, T, [0, 1, 2, 7]), {}, "test_y holds label 7 in row 3 but the classes are 0, 1, 2"),

@@ -19,9 +19,11 @@ from zmanifold.errors import InputError, unknown_name
 __all__ = [
     "as_counts",
     "as_points",
+    "as_real_tensor",
     "as_rows",
     "as_set_of",
     "check_count",
+    "check_dense",
     "check_n_neighbors",
     "is_number",
     "largest_magnitude",
@@ -187,17 +189,19 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
     return number
 
 
-def as_counts(name: str, values: Any) -> list[int]:
-    """Return one or several whole numbers >= 0 as a list without repeats.
+def as_counts(name: str, values: Any, *, least: int) -> list[int]:
+    """Return one or several whole numbers of at least `least` as a list without repeats.
 
     Examples
     --------
     >>> from zmanifold.arrays import as_counts
-    >>> as_counts("n_neighbors", (8, 128, 8)), as_counts("n_neighbors", 8)
+    >>> as_counts("n_neighbors", (8, 128, 8), least=1), as_counts("n_neighbors", 8, least=1)
     ([8, 128], [8])
     """
-    several = isinstance(values, Iterable) and not isinstance(values, str)
-    numbers = [check_count(name, v, least=0) for v in (values if several else [values])]
+    several = isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping))
+    # An array or tensor without axes is a number.
+    several = several and getattr(values, "ndim", 1) > 0
+    numbers = [check_count(name, v, least=least) for v in (values if several else [values])]
     if not numbers:
         raise InputError(f"{name} is empty: give at least one number.")
     return list(dict.fromkeys(numbers))
@@ -281,7 +285,7 @@ def as_points(
     >>> as_points([[0, 1], [2, 3]]).dtype
     torch.float64
     """
-    tensor = _real_tensor(X, name)
+    tensor = as_real_tensor(X, name)
     if tensor.ndim != 2:
         raise InputError(
             f"{name} has {tensor.ndim} dimension(s) but must be 2-D, (points, features): "
@@ -312,7 +316,7 @@ def as_points(
 
 
 def as_set_of(
-    arrays: Mapping[str, Any], *, device: torch.device, least: tuple[int, ...]
+    arrays: Mapping[str, Any], *, device: str | torch.device, least: tuple[int, ...]
 ) -> list[Float[Tensor, "_ d"]]:
     """Turn several of the user's arrays into points of one space: one width, one dtype.
 
@@ -320,7 +324,7 @@ def as_set_of(
     ----------
     arrays : mapping of str to array-like or torch.Tensor
         The arrays by the names they have in messages.
-    device : torch.device
+    device : str or torch.device
         Where the tensors shall be.
     least : tuple of int
         The fewest rows allowed in each.
@@ -344,7 +348,7 @@ def as_set_of(
     tensor([[2.]], dtype=torch.float64)
     """
     points = [
-        as_points(array, name=name, min_samples=count, device=device)
+        as_points(array, name=name, min_samples=count, device=torch.device(device))
         for (name, array), count in zip(arrays.items(), least, strict=True)
     ]
     names = list(arrays)
@@ -449,13 +453,17 @@ def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
     return max(abs(float(low)), abs(float(high)), key=lambda m: (math.isnan(m), m))
 
 
-def _real_tensor(X: Any, name: str) -> Tensor:
-    """Return a real numeric tensor of any shape, or say why `X` is none."""
+def as_real_tensor(X: Any, name: str) -> Tensor:
+    """Return a real numeric tensor of any shape, or say why `X` is none.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import as_real_tensor
+    >>> as_real_tensor([[1, 2]], "X")
+    tensor([[1, 2]])
+    """
     if isinstance(X, Tensor):
-        if X.layout is not torch.strided or X.is_quantized:
-            raise InputError(
-                f"{name} is a sparse or quantized tensor: convert it with {name}.to_dense()."
-            )
+        check_dense(X, name)
         if X.is_complex():
             raise InputError(
                 f"{name} is complex. Complex data not supported: stack {name}.real and {name}.imag."
@@ -465,6 +473,8 @@ def _real_tensor(X: Any, name: str) -> Tensor:
         raise InputError(
             f"{name} is a sparse matrix but must be dense: convert it with {name}.toarray()."
         )
+    if np.ma.is_masked(X):
+        raise InputError(f"{name} is masked: drop or impute what is missing, {name}.filled(...).")
     try:
         array = np.asarray(X)
     except ValueError:
@@ -487,3 +497,20 @@ def _real_tensor(X: Any, name: str) -> Tensor:
         # A read-only array (a memory map, say) is safe here: points are never written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
+
+
+def check_dense(tensor: Tensor, name: str) -> None:
+    """Raise InputError for a tensor whose values cannot be read as they lie.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.arrays import check_dense
+    >>> check_dense(torch.zeros(2), "X")
+    """
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        raise InputError(
+            f"{name} is a sparse or quantized tensor: convert it with {name}.to_dense()."
+        )
+    if tensor.device.type == "meta":
+        raise InputError(f"{name} is a tensor without values (device 'meta'): give its values.")

@@ -14,7 +14,13 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold.arrays import as_points, check_count, largest_magnitude, working_memory
+from zmanifold.arrays import (
+    as_points,
+    as_real_tensor,
+    check_count,
+    largest_magnitude,
+    working_memory,
+)
 from zmanifold.chunking import chunks
 from zmanifold.errors import InputError
 from zmanifold.labels import as_labels, name_some
@@ -68,6 +74,7 @@ class Batches:
             return self.points.clone(), soft
         order = self._order(seed)
         mixed, mixed_soft = self._mixed(mixer, seed, order, soft)
+        as_labels(mixed_soft, len(soft), name="the mixed labels")
         points, labels = torch.empty_like(mixed), torch.empty_like(mixed_soft)
         points[order], labels[order] = mixed, mixed_soft
         return points, labels
@@ -124,7 +131,7 @@ class Batches:
         return out
 
     def _checked(self, drawn: Any) -> Float[Tensor, "b b"]:
-        weights: Tensor = torch.as_tensor(drawn, dtype=torch.float64, device=self.points.device)
+        weights = as_real_tensor(drawn, "the mixer's weights").double().to(self.points.device)
         if weights.shape != (self.batch_size, self.batch_size):
             raise InputError(
                 f"the mixer's weights have shape {tuple(weights.shape)} for a batch of "
@@ -150,9 +157,10 @@ class Batches:
             x = self.points[batch]
             given = x.view(b, *self.image_shape) if self.image_shape else x
             result = call(seed, given, y[batch])
-            several = isinstance(result, (tuple, list))
-            mixed = result[0] if several else result
-            if not isinstance(mixed, Tensor) or mixed.numel() != b * d or len(mixed) != b:
+            parts = result if isinstance(result, (tuple, list)) else (result,)
+            mixed: Any = parts[0] if parts else None
+            real = isinstance(mixed, Tensor) and not mixed.is_complex() and not mixed.is_sparse
+            if not real or mixed.numel() != b * d or len(mixed) != b:
                 raise InputError(
                     f"the mixer returned {type(mixed).__name__} of shape "
                     f"{tuple(getattr(mixed, 'shape', ()))} for a batch of shape {tuple(x.shape)}: "
@@ -161,13 +169,10 @@ class Batches:
             part = slice(i * b, (i + 1) * b)
             out[0][part] = mixed.detach().reshape(b, d)
             if soft is not None:
-                mixed_y = torch.as_tensor(result[1] if several and len(result) > 1 else ())
-                if mixed_y.shape != (b, soft.shape[1]):
-                    raise InputError(
-                        f"the mixer returned labels of shape {tuple(mixed_y.shape)} for {b} "
-                        f"samples of {soft.shape[1]} classes: return (x_mixed, y_soft)."
-                    )
-                out[1][part] = mixed_y.detach()
+                classes = np.arange(soft.shape[1])
+                mixed_y = parts[1] if len(parts) > 1 else ()
+                given_y = as_labels(mixed_y, b, name="the mixer's labels", classes=classes)
+                out[1][part] = given_y.distributions()
         return out
 
 
@@ -226,8 +231,9 @@ def mixed_set(
     ((512, 2), (512, 2))
     """
     check_mixer(mixer)
-    shape = np.shape(X)[1:]
-    points = as_points(X.reshape(len(X), -1) if len(shape) > 1 else X, device=torch.device("cpu"))
+    tensor = as_real_tensor(X, "X")
+    shape = tensor.shape[1:]
+    points = as_points(tensor.flatten(1) if tensor.ndim > 2 else tensor, device=torch.device("cpu"))
     n = len(points)
     size = check_count("batch_size", batch_size, least=2)
     if size > n:
@@ -239,9 +245,20 @@ def mixed_set(
                 f"y holds the labels {name_some(given.classes)} but mixing needs classes 0..K-1: "
                 "give codes, np.unique(y, return_inverse=True)[1]."
             )
-        largest = int(given.classes[-1])
-        n_classes = largest + 1 if num_classes is None else check_count("num_classes", num_classes)
+        n_classes = int(given.classes[-1]) + 1
+        if num_classes is not None:
+            n_classes = check_count("num_classes", num_classes)
+        elif n_classes > 10 * max(n, 1000):
+            raise InputError(
+                f"y holds class {n_classes - 1} but has {n} samples: give codes 0..K-1, "
+                "np.unique(y, return_inverse=True)[1], or num_classes."
+            )
         given = as_labels(y, n, name="y", classes=np.arange(n_classes))
+    elif num_classes not in (None, len(given.classes)):
+        raise InputError(
+            f"num_classes={num_classes} but y has {len(given.classes)} columns: leave it out for "
+            "soft labels."
+        )
     batches = Batches(
         points,
         given.codes.numpy() if given.soft is None else given.soft.numpy(),
@@ -263,6 +280,10 @@ def check_mixer(mixer: Any) -> None:
     >>> from zmanifold.batches import check_mixer
     >>> check_mixer(zm.Mixup())
     """
+    if isinstance(mixer, type):
+        raise InputError(
+            f"mixer {mixer.__name__} is a class: give an object of it, {mixer.__name__}()."
+        )
     if mixer is None or callable(mixer) or callable(getattr(mixer, "weights", None)):
         return
     raise InputError(

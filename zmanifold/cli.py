@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from zmanifold.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from zmanifold.datasets import Dataset
 
 __all__ = ["app", "main"]
 
@@ -191,6 +197,96 @@ def sweep_id(
 
 
 @app.command()
+def vicinity(
+    train: Annotated[
+        str,
+        typer.Option(help="Training samples: a name (its train split), a file or image folder."),
+    ],
+    test: Annotated[
+        str, typer.Option(help="Test samples: a name (its test split), a file or image folder.")
+    ],
+    k: Annotated[str, typer.Option(help="Neighbourhood sizes, K,K,...")] = "8,16",
+    metric: Annotated[str, typer.Option(help="euclidean or cosine.")] = "euclidean",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Working memory above the data: 512MiB, 2GiB...")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write a row a test sample (.parquet or .csv), and settings (.json)."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
+    ] = False,
+) -> None:
+    """Measure what surrounds test samples: the nearest training samples, and their labels.
+
+    The means over all test samples go to stdout. Training labels may be soft: save a mixed set,
+    or a model's features, with np.savez("train.npz", x=..., y=...).
+
+    For example:
+
+      zmanifold vicinity --train train.npz --test test.npz
+
+      zmanifold vicinity --train fashion-mnist --test fashion-mnist --k 16 --metric cosine
+
+      zmanifold vicinity --train train.npz --test test.npz --out samples.parquet
+    """
+    k_values = _parse_integers("--k", k)
+    limit = None if memory_limit is None else _parse_bytes(memory_limit)
+
+    from zmanifold.datasets import has_splits, load_dataset
+    from zmanifold.storage import check_output, save_table, sidecar_of
+
+    if out is not None:
+        check_output(out, overwrite=overwrite)
+        check_output(sidecar_of(out), (".json",), overwrite=overwrite)
+    train_set = load_dataset(train, data_dir=data_dir)
+    test_set = load_dataset(test, split="test" if has_splits(test) else "train", data_dir=data_dir)
+    train_y, test_y = _named_labels(train_set), _named_labels(test_set)
+    if train_y.ndim == 2:
+        test_y = _as_columns(test_y)
+
+    from zmanifold.arrays import resolve_device
+    from zmanifold.provenance import device_name, environment
+    from zmanifold.vicinity import vicinity as measure
+
+    clock = time.perf_counter()
+    result = measure(
+        train_set.points,
+        train_y,
+        test_set.points,
+        test_y,
+        n_neighbors=k_values,
+        metric=metric,  # type: ignore[arg-type]  # it names the nearest metric
+        device=device,
+        memory_limit=limit,
+    )
+    summary = result.summary()
+    if out is not None:
+        settings = {
+            "train": train_set.name,
+            "test": test_set.name,
+            "n_train": len(train_set.points),
+            "n_test": len(test_set.points),
+            "n_features": train_set.points.shape[1],
+            "n_neighbors": k_values,
+            "metric": metric,
+            "device": device_name(resolve_device(device)),
+            "seconds": round(time.perf_counter() - clock, 3),
+            "summary": summary.to_dict("records"),
+            **environment(),
+        }
+        save_table(result.to_frame(), out, settings)
+    _print_frame(summary)
+    if out is not None:
+        typer.echo(f"wrote {out}, {sidecar_of(out)}", err=True)
+
+
+@app.command()
 def datasets(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
@@ -280,6 +376,30 @@ def _parse_bytes(text: str) -> int:
     return int(float(match[1]) * _BINARY_UNITS[match[2]])
 
 
+def _named_labels(dataset: Dataset) -> NDArray[Any]:
+    """Return labels under the names they have in their source: two files may number otherwise."""
+    import numpy as np
+
+    if dataset.labels is None:
+        raise InputError(
+            f"{dataset.name!r} has no labels: save them as array y of an .npz file, or as column y."
+        )
+    if dataset.labels.ndim == 2 or dataset.class_names is None:
+        return dataset.labels
+    return np.asarray(dataset.class_names)[dataset.labels]
+
+
+def _as_columns(names: NDArray[Any]) -> NDArray[Any]:
+    """Return the columns of soft training labels that test labels name."""
+    try:
+        return names.astype(int)
+    except ValueError:
+        raise InputError(
+            "the training labels are soft, with classes 0, 1, ..., but the test labels are "
+            f"{', '.join(sorted(set(names.tolist()))[:4])}...: give the numbers of their columns."
+        ) from None
+
+
 def _check_distinct(given: list[str], names: list[str]) -> None:
     for i, name in enumerate(names):
         if name in names[:i]:
@@ -300,9 +420,14 @@ def _print_frame(frame: Any) -> None:
     # What is the same in every row goes under the table: a terminal is narrow.
     alike = [c for c in frame.columns if len(frame) > 1 and frame[c].nunique(dropna=False) == 1]
     shown = frame.drop(columns=alike)
-    caption = ", ".join(f"{c} {frame[c].iloc[0]}" for c in alike if frame[c].notna().all())
+    caption = ", ".join(f"{c} {_cell(frame[c].iloc[0])}" for c in alike if frame[c].notna().all())
     table = Table(*map(str, shown.columns), caption=caption or None)
     for row in shown.itertuples(index=False):
-        cells = ["" if cell != cell else cell for cell in row]
-        table.add_row(*[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells])
+        table.add_row(*map(_cell, row))
     Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value != value:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zmanifold import manifolds
 from zmanifold.arrays import as_points, check_count
 from zmanifold.errors import InputError, unknown_name
+from zmanifold.labels import as_labels
 from zmanifold.readers import (
     FILE_ENDINGS,
     first_line,
@@ -24,7 +25,7 @@ from zmanifold.readers import (
     read_names,
 )
 
-__all__ = ["Availability", "Dataset", "available_datasets", "load_dataset"]
+__all__ = ["Availability", "Dataset", "available_datasets", "has_splits", "load_dataset"]
 
 Split = Literal["train", "test"]
 Array = NDArray[Any]
@@ -97,8 +98,8 @@ class Dataset:
     ----------
     points : ndarray of float32 or float64, shape (n, d)
         One flattened sample a row; images in [0, 1].
-    labels : ndarray of int64, shape (n,), or None
-        Classes 0..K-1, where the source has labels.
+    labels : ndarray of int64, shape (n,), or of float, shape (n, K), or None
+        Classes 0..K-1, or soft labels, where the source has labels.
     image_shape : tuple of int or None
         (channels, height, width) for images: ``points.reshape(-1, *image_shape)``.
     class_names : tuple of str or None
@@ -158,8 +159,9 @@ def load_dataset(
           /usr/share/datasets;
         - "crescents", "spirals", "helix-r3", "helix-r12" or "paraboloid-r12", generated;
         - "skdim:NAME", a benchmark manifold of scikit-dimension, generated (2,500 points);
-        - a file: ``.npy`` (points), ``.npz`` (arrays ``x`` and optionally ``y``), ``.csv`` or
-          ``.parquet`` (a column y, label, labels, target or class holds the labels);
+        - a file: ``.npy`` (points), ``.npz`` (arrays ``x`` and optionally ``y``, one label a
+          point or soft labels), ``.csv`` or ``.parquet`` (a column y, label, labels, target or
+          class holds the labels);
         - a folder of images, one folder a class; where it holds "train" and "test" folders,
           those are the splits.
     split : {"train", "test"}, default="train"
@@ -241,6 +243,23 @@ def available_datasets(data_dir: str | os.PathLike[str] | None = None) -> list[A
     except InputError as error:
         return [*rows, Availability("skdim:NAME", False, f"missing: {error}")]
     return rows + [Availability(f"skdim:{name}", True, "generated") for name in truth]
+
+
+def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
+    """Tell whether a source has a test split besides the training one.
+
+    Examples
+    --------
+    >>> from zmanifold.datasets import has_splits
+    >>> has_splits("fashion-mnist"), has_splits("digits")
+    (True, False)
+    """
+    path = Path(name_or_path).expanduser()
+    return os.fspath(name_or_path) in _SOURCES or _is_split(path)
+
+
+def _is_split(folder: Path) -> bool:
+    return all((folder / part).is_dir() for part in ("train", "test"))
 
 
 def _only_train(name: str, split: str) -> None:
@@ -409,6 +428,9 @@ def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
     points = as_points(x, name=f"{name}: x").numpy()
     if y is None:
         return Dataset(points, None, image_shape, None, name)
+    if y.ndim == 2 and y.dtype.kind == "f" and len(y) == len(points):
+        soft = as_labels(y, len(points), name=f"{name}: y")
+        return Dataset(points, y, image_shape, tuple(map(str, soft.classes)), name)
     if y.shape != (len(points),):
         raise InputError(
             f"{name}: y has shape {y.shape} for {len(points)} points: give one label a point."
@@ -420,7 +442,7 @@ def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
 
 def _load_image_folder(path: Path, split: str) -> Dataset:
     root = path
-    if all((path / part).is_dir() for part in ("train", "test")):
+    if _is_split(path):
         root = path / split
     else:
         _only_train(str(path), split)

@@ -24,7 +24,7 @@ from zmanifold.chunking import run_chunks
 from zmanifold.errors import InputError, unknown_name
 from zmanifold.neighbors import search
 
-__all__ = ["LocalPCA", "fukunaga_olsen", "local_spectra"]
+__all__ = ["LocalPCA", "as_neighborhoods", "fukunaga_olsen", "local_spectra"]
 
 # A neighbourhood is "without spread" when its points differ by no more than this many units of
 # the dtype's spacing at the data's largest norm. float32 data is often used at its very
@@ -146,7 +146,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             (scaled,), _ = rescaled(points)
             _, indices = search(scaled, k, rows=rows.to(where), memory=memory)
         else:
-            indices = _as_neighborhoods(precomputed_knn, n, least=2).to(where)
+            indices = as_neighborhoods(precomputed_knn, n, least=2).to(where)
             if len(indices) != len(rows):
                 raise InputError(
                     f"precomputed_knn has {len(indices)} rows for {len(rows)} query points: "
@@ -202,7 +202,7 @@ def local_spectra(
     """
     where = resolve_device(device, like=X)
     points = as_points(X, device=where)
-    neighborhoods = _as_neighborhoods(indices, len(points), least=2).to(where)
+    neighborhoods = as_neighborhoods(indices, len(points), least=2).to(where)
     memory = working_memory(memory_limit, where)
     (points,), exponent = rescaled(points)
     spectra, _ = _spectra(points, neighborhoods, memory)
@@ -273,8 +273,15 @@ def _spectra(
     return spectra.clamp_(min=0).div_(k - 1), spread
 
 
-def _as_neighborhoods(indices: Any, n_points: int, *, least: int) -> Int64[Tensor, "q k"]:
-    """Turn neighbourhoods of at least `least` points into a checked tensor."""
+def as_neighborhoods(indices: Any, n_points: int, *, least: int) -> Int64[Tensor, "q k"]:
+    """Turn neighbourhoods of at least `least` points into a checked tensor.
+
+    Examples
+    --------
+    >>> from zmanifold.dimension import as_neighborhoods
+    >>> as_neighborhoods([[0, 2]], 3, least=2)
+    tensor([[0, 2]])
+    """
     array = np.asarray(indices.detach().cpu() if isinstance(indices, Tensor) else indices)
     if array.ndim != 2 or array.shape[1] < least:
         raise InputError(

@@ -14,7 +14,14 @@ from torch import Tensor
 from zmanifold.arrays import largest_magnitude
 from zmanifold.chunking import run_chunks
 
-__all__ = ["CACHE_BYTES", "Filter", "full_precision", "pair_distances", "suits_a_tree"]
+__all__ = [
+    "CACHE_BYTES",
+    "Filter",
+    "full_precision",
+    "pair_distances",
+    "root_sum_squares",
+    "suits_a_tree",
+]
 
 # Up to this dimension a k-d tree beats the tiled matrix product on a CPU.
 _TREE_MAX_DIM = 12
@@ -30,6 +37,15 @@ def suits_a_tree(points: Float[Tensor, "n d"]) -> bool:
     return points.device.type == "cpu" and points.shape[1] <= _TREE_MAX_DIM
 
 
+def root_sum_squares(differences: Float64[Tensor, "*shape d"]) -> Float64[Tensor, "*shape"]:
+    """Return Euclidean lengths, the same bits whatever else is computed; overwrites its input."""
+    squares = differences.square_()
+    if squares.numel() == squares.shape[-1]:
+        # Threads share a single row's sum and round it otherwise.
+        return torch.cat([squares, squares]).sum(dim=-1)[: len(squares)].sqrt_()
+    return squares.sum(dim=-1).sqrt_()
+
+
 def pair_distances(
     a: Float[Tensor, "p d"], b: Float[Tensor, "p d"], memory: int
 ) -> Float64[Tensor, " p"]:
@@ -37,7 +53,7 @@ def pair_distances(
     distances = a.new_empty(len(a), dtype=torch.float64)
 
     def work(part: slice) -> None:
-        distances[part] = (a[part].double() - b[part].double()).square_().sum(dim=1).sqrt_()
+        distances[part] = root_sum_squares(a[part].double() - b[part].double())
 
     run_chunks(work, len(a), memory // (24 * a.shape[1]), a.device)
     return distances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zmanifold.arrays import check_dense
 from zmanifold.errors import InputError
 
 __all__ = ["Labels", "as_labels", "entropy", "name_some"]
@@ -76,7 +78,10 @@ def as_labels(y: Any, n: int, *, name: str, classes: NDArray[Any] | None = None)
     tensor([1])
     """
     tolerance = 1e-4
+    if np.ma.is_masked(y):
+        raise InputError(f"{name} is masked: remove the samples without a label.")
     if isinstance(y, Tensor):
+        check_dense(y, name)
         y = y.detach().cpu()
         if y.is_floating_point():
             tolerance = max(tolerance, 4 * torch.finfo(y.dtype).eps)
@@ -95,7 +100,7 @@ def as_labels(y: Any, n: int, *, name: str, classes: NDArray[Any] | None = None)
     if array.ndim == 2:
         return _as_soft(array, name, classes, tolerance)
     if array.dtype.kind == "O":
-        array = array.astype(str)
+        array = _of_one_type(array, name)
     if array.dtype.kind not in "biuUS":
         raise InputError(
             f"{name} has dtype {array.dtype} but hard labels are integers or strings: convert "
@@ -128,7 +133,8 @@ def entropy(distributions: Float64[Tensor, "n K"]) -> Float64[Tensor, " n"]:
     tensor([0.6931, 0.0000], dtype=torch.float64)
     """
     # A row that sums to a little more than 1 must not give less than nothing, or -0.
-    return torch.special.entr(distributions).sum(dim=1).clamp_(min=0).abs_()
+    sums: Tensor = torch.special.entr(distributions).sum(dim=1)
+    return sums.clamp_(min=0).abs_()
 
 
 def name_some(classes: NDArray[Any]) -> str:
@@ -143,6 +149,27 @@ def name_some(classes: NDArray[Any]) -> str:
     """
     names = [repr(c) for c in classes.tolist()]
     return ", ".join(names if len(names) <= 6 else [*names[:3], "...", names[-1]])
+
+
+def _of_one_type(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Turn an array of Python objects into one of strings or integers."""
+    import pandas as pd
+
+    missing = np.flatnonzero(pd.isna(array))
+    if len(missing):
+        raise InputError(
+            f"{name} holds {len(missing)} missing label(s), the first in row {missing[0]}: remove "
+            "such samples."
+        )
+    if all(isinstance(label, str) for label in array):
+        return array.astype(str)
+    if all(isinstance(label, Integral) for label in array):
+        return array.astype(np.int64)
+    strange = next(x for x in array if not isinstance(x, Integral) or isinstance(array[0], str))
+    raise InputError(
+        f"{name} mixes types or holds {strange!r}, but hard labels are all integers or all "
+        "strings: convert them."
+    )
 
 
 def _as_soft(

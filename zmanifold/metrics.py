@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from zmanifold.arrays import as_set_of, check_n_neighbors, resolve_device, working_memory
 from zmanifold.balls import count_memberships
+from zmanifold.chunking import chunks
 from zmanifold.filtering import pair_distances
 from zmanifold.labels import Labels, as_labels, entropy
 from zmanifold.neighbors import MetricSpace, search
@@ -160,7 +162,8 @@ def mixed_set_metrics(
       average; *coverage* is the share of originals whose ball holds at least one mixed sample
       [4]_. Balls are closed, as in Eq. 1 of [3]_. The released code of [4]_ has open ones: the
       two differ only by points exactly at an edge.
-    - *Spread*: the mixed set's total variance (trace of the covariance) over the originals'.
+    - *Spread*: the mixed set's total variance (trace of the covariance) over the originals';
+      infinite where only the originals have none, NaN where neither has any.
 
     References
     ----------
@@ -220,7 +223,7 @@ def mixed_set_metrics(
         recall=_share(recalled),
         density=float(per_mixed.double().mean()) / k,
         coverage=_share(per_original),
-        spread=_total_variance(mixed) / _total_variance(originals),
+        spread=_spread(mixed, originals),
     )
 
 
@@ -233,9 +236,20 @@ def _share(counts: Tensor) -> float:
     return float((counts > 0).double().mean())
 
 
+def _spread(mixed: Float[Tensor, "m d"], originals: Float[Tensor, "n d"]) -> float:
+    ours, theirs = _total_variance(mixed), _total_variance(originals)
+    if theirs == 0:
+        return math.inf if ours else math.nan
+    return ours / theirs
+
+
 def _total_variance(points: Float[Tensor, "n d"]) -> float:
-    columns: Float64[Tensor, " d"] = torch.stack([c.double().var() for c in points.unbind(1)])
-    return float(columns.sum())
+    total = 0.0
+    for part in chunks(points.shape[1], 64):
+        # Less the first row: rows that are all alike give exactly 0.
+        columns = points[:, part].double() - points[0, part].double()
+        total += float(columns.var(dim=0).sum())
+    return total
 
 
 def _checked_labels(

@@ -24,7 +24,13 @@ from zmanifold.arrays import (
 )
 from zmanifold.chunking import chunks, run_chunks
 from zmanifold.errors import InputError, unknown_name
-from zmanifold.filtering import CACHE_BYTES, Filter, full_precision, suits_a_tree
+from zmanifold.filtering import (
+    CACHE_BYTES,
+    Filter,
+    full_precision,
+    root_sum_squares,
+    suits_a_tree,
+)
 
 __all__ = ["MetricSpace", "check_metric", "kneighbors", "search"]
 
@@ -64,7 +70,7 @@ def kneighbors(
     """Find the exact nearest neighbours of points among all the others.
 
     A point is never its own neighbour, but an exact copy of it in another row is. Neighbours
-    come by ascending distance, equal distances by row number.
+    come by ascending distance, distances that are equal in float64 by row number.
 
     Parameters
     ----------
@@ -172,7 +178,7 @@ class MetricSpace:
 
 def check_metric(metric: object) -> None:
     """Raise InputError unless `metric` is one that this package knows."""
-    if metric not in ("euclidean", "cosine"):
+    if not isinstance(metric, str) or metric not in ("euclidean", "cosine"):
         raise unknown_name("metric", metric, ["euclidean", "cosine"])
 
 
@@ -435,20 +441,20 @@ def _nearest(
     """
     q, c = candidates.shape
     d = points.shape[1]
-    squared = points.new_empty((q, c), dtype=torch.float64)
+    distances = points.new_empty((q, c), dtype=torch.float64)
 
     def work(part: slice) -> None:
         # One row may have more candidates than fit: cut those too.
         for columns in chunks(c, memory // (48 * d)):
             near = points[candidates[part, columns]].double()
             near -= at[part].double()[:, None, :]
-            squared[part, columns] = near.square_().sum(dim=2)
-        squared[part].masked_fill_(candidates[part] < 0, math.inf)
+            distances[part, columns] = root_sum_squares(near)
+        distances[part].masked_fill_(candidates[part] < 0, math.inf)
 
     cache = CACHE_BYTES if points.device.type == "cpu" else memory
     run_chunks(work, q, cache // (24 * c * d), points.device)
-    order = squared.argsort(dim=1, stable=True)[:, :k]
-    return squared.gather(1, order).sqrt_(), candidates.gather(1, order)
+    order = distances.argsort(dim=1, stable=True)[:, :k]
+    return distances.gather(1, order), candidates.gather(1, order)
 
 
 def _unit_vectors(points: Float[Tensor, "n d"], name: str) -> Float64[Tensor, "n d"]:

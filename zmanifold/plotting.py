@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zmanifold.arrays import as_points, as_set_of, check_count
+from zmanifold.dimension import LocalPCA, as_neighborhoods
 from zmanifold.errors import InputError
+from zmanifold.labels import as_labels
 from zmanifold.mixers import gamma_min
+from zmanifold.vicinity import VicinityResult
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
-__all__ = ["COLORS", "plot_id", "sweep_figure"]
+__all__ = [
+    "COLORS",
+    "label_colors",
+    "plot_ellipses",
+    "plot_id",
+    "plot_labels",
+    "plot_vicinity",
+    "sweep_figure",
+]
 
 # Okabe and Ito's palette, told apart by the colour-blind; dashes tell lines apart in grey.
 COLORS = {
@@ -31,6 +44,7 @@ _NAMES = {
     "zeta-anchored": "ζ-mixup, anchored",
 }
 _SPARE_COLORS = ("#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 
 
 def plot_id(frame: pd.DataFrame, ax: Axes, *, n_neighbors: int | None = None) -> Axes:
@@ -161,3 +175,218 @@ def sweep_figure(frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -
     columns = min(len(labels), 2 * len(datasets))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
+
+
+def label_colors(labels: Any) -> NDArray[np.float64]:
+    """Return one RGB colour a sample: its class's, or the classes' colours mixed as its label is.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,) or (n, K)
+        Hard or soft labels of at most 7 classes.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 3)
+        Between 0 and 1, from Okabe and Ito's palette.
+
+    Raises
+    ------
+    InputError
+        If there are more classes than colours that can be told apart.
+
+    Examples
+    --------
+    >>> from zmanifold.plotting import label_colors
+    >>> label_colors([[1.0, 0.0], [0.5, 0.5]]).round(2).tolist()
+    [[0.0, 0.45, 0.7], [0.45, 0.54, 0.35]]
+    """
+    from matplotlib.colors import to_rgb
+
+    checked = as_labels(labels, len(labels), name="labels")
+    n_classes = len(checked.classes)
+    if n_classes > len(_CLASS_COLORS):
+        raise InputError(
+            f"labels has {n_classes} classes but {len(_CLASS_COLORS)} colours can be told apart: "
+            "select samples of fewer classes."
+        )
+    palette = np.array([to_rgb(color) for color in _CLASS_COLORS[:n_classes]])
+    colors: NDArray[np.float64] = np.clip(checked.distributions().numpy() @ palette, 0, 1)
+    return colors
+
+
+def plot_labels(points: Any, labels: Any, ax: Axes, *, size: float = 9.0) -> Axes:
+    """Scatter samples in the plane or in space, coloured by their hard or soft labels.
+
+    Parameters
+    ----------
+    points : array-like of shape (n, 2) or (n, 3)
+        Samples; three columns need Axes made with ``projection="3d"``.
+    labels : array-like of shape (n,) or (n, K)
+        Their labels.
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    size : float, default=9.0
+        Area of a marker in square points.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `ax`, with one unit as long in every direction.
+
+    Raises
+    ------
+    InputError
+        If the points have neither 2 nor 3 columns, or do not fit the labels.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from matplotlib.figure import Figure
+    >>> from zmanifold.plotting import plot_labels
+    >>> X, y = zm.make_crescents(random_state=0)
+    >>> X_mixed, y_soft = zm.mixed_set(X, y, zm.ZetaMixup(4.0))
+    >>> ax = plot_labels(X_mixed, y_soft, Figure().add_subplot())
+    """
+    x = as_points(points, name="points", min_samples=1).numpy()
+    if x.shape[1] not in (2, 3):
+        raise InputError(
+            f"points has {x.shape[1]} columns but 2 or 3 can be drawn: project them first."
+        )
+    as_labels(labels, len(x), name="labels")
+    # Thousands of vector markers would make an SVG of megabytes.
+    style: dict[str, Any] = {"c": label_colors(labels), "s": size, "lw": 0, "rasterized": True}
+    ax.scatter(*x.T, **style)
+    ax.set_aspect("equal")
+    return ax
+
+
+def plot_ellipses(points: Any, neighborhoods: Any, ax: Axes) -> Axes:
+    """Draw the covariance ellipse of neighbourhoods in the plane, with their FO dimension.
+
+    Parameters
+    ----------
+    points : array-like of shape (n, 2)
+        Points.
+    neighborhoods : array-like of int, shape (q, k)
+        Row numbers of the points of each neighbourhood, as `kneighbors` returns them.
+    ax : matplotlib.axes.Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `ax`. Each ellipse reaches two standard deviations from the neighbourhood's mean; a
+        solid one has Fukunaga-Olsen dimension 2, a dashed one 1 (its minor axis is below √0.05
+        of its major one). A neighbourhood without spread is a cross.
+
+    Raises
+    ------
+    InputError
+        If the points do not lie in the plane, or `neighborhoods` holds no row numbers of them.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from matplotlib.figure import Figure
+    >>> from zmanifold.plotting import plot_ellipses
+    >>> X, _ = zm.make_crescents(random_state=0)
+    >>> _, indices = zm.kneighbors(X, 8, queries=[0, 9])
+    >>> len(plot_ellipses(X, indices, Figure().add_subplot()).patches)
+    2
+    """
+    from matplotlib.patches import Ellipse
+
+    x = as_points(points, name="points").double().numpy()
+    if x.shape[1] != 2:
+        raise InputError(f"points has {x.shape[1]} columns but ellipses lie in a plane: give 2.")
+    hoods = as_neighborhoods(neighborhoods, len(x), least=2).numpy()
+    queries = np.zeros(len(hoods), dtype=np.int64)
+    fitted = LocalPCA(device="cpu").fit(x, precomputed_knn=hoods, queries=queries)
+    for hood, dimension in zip(hoods, fitted.dimension_pw_, strict=True):
+        color = COLORS["mixup"] if dimension == 1 else COLORS["none"]
+        mean = x[hood].mean(axis=0)
+        if dimension == 0:
+            ax.plot(*mean, "x", color=color)
+            continue
+        values, axes = np.linalg.eigh(np.cov(x[hood].T))
+        minor, major = 4 * np.sqrt(np.maximum(values, 0))
+        angle = np.degrees(np.arctan2(*axes[::-1, 1]))
+        dashes = "--" if dimension == 1 else "-"
+        ellipse = Ellipse(
+            (mean[0], mean[1]), major, minor, angle=angle, fill=False, ec=color, lw=1.6, ls=dashes
+        )
+        ellipse.set_zorder(3)
+        ax.add_patch(ellipse)
+    return ax
+
+
+def plot_vicinity(
+    train_x: Any, train_y: Any, test_x: Any, result: VicinityResult, ax: Axes, *, sample: int
+) -> Axes:
+    """Draw a test sample in the plane, its neighbours, and how many of them have each class.
+
+    Parameters
+    ----------
+    train_x, train_y, test_x : array-like
+        What `vicinity` was given; samples in the plane.
+    result : VicinityResult
+        What it returned.
+    ax : matplotlib.axes.Axes
+        Where to draw; it shows the surroundings of the largest neighbourhood.
+    sample : int
+        Row number of the test sample.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `ax`. The square is the test sample, lines lead to its neighbours (dark to those of the
+        smallest neighbourhood), and circles pass through the last neighbour of each size.
+
+    Raises
+    ------
+    InputError
+        If the samples do not lie in the plane, or there is no such test sample.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from matplotlib.figure import Figure
+    >>> from zmanifold.plotting import plot_vicinity
+    >>> X, y = zm.make_crescents(random_state=0)
+    >>> T, u = zm.make_crescents(random_state=1)
+    >>> result = zm.vicinity(X, y, T, u)
+    >>> ax = plot_vicinity(X, y, T, result, Figure().add_subplot(), sample=3)
+    """
+    from matplotlib.patches import Circle
+
+    given = {"train_x": train_x, "test_x": test_x}
+    x, test = (p.numpy() for p in as_set_of(given, device="cpu", least=(2, 1)))
+    row = check_count("sample", sample, least=0)
+    if x.shape[1] != 2 or row >= len(result.labels):
+        raise InputError(
+            f"train_x has {x.shape[1]} columns and sample={row} is one of {len(result.labels)} "
+            "test samples: give samples in the plane and a row number of test_x."
+        )
+    at, largest = test[row], max(result.n_neighbors)
+    plot_labels(x, train_y, ax, size=16)
+    inner = min(result.n_neighbors)
+    for order, index in enumerate(result.indices[row, :largest]):
+        color = "0.25" if order < inner else "0.65"
+        ax.plot(*np.stack([at, x[index]]).T, color=color, lw=0.9, zorder=0)
+    for k in result.n_neighbors:
+        radius = float(result.distances[row, k - 1])
+        ax.add_patch(Circle((at[0], at[1]), radius, fill=False, color="0.4", lw=0.8, ls=":"))
+    colors = label_colors(np.append(np.arange(len(result.classes)), result.labels[row]))
+    ax.plot(*at, "s", ms=9, color=colors[-1], mec="black", mew=1.4, zorder=4)
+    reach = 1.6 * float(result.distances[row, largest - 1])
+    ax.set_xlim(at[0] - reach, at[0] + reach)
+    ax.set_ylim(at[1] - reach, at[1] + reach)
+    lines = [
+        f"k = {k}: {result.n_same[i, row]} of {k} have its class"
+        for i, k in enumerate(result.n_neighbors)
+    ]
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_xlabel("\n".join(lines))
+    return ax

@@ -22,6 +22,7 @@ __all__ = [
     "journal_of",
     "save_figure",
     "save_sweep",
+    "save_table",
     "sidecar_of",
     "write_atomically",
     "write_json",
@@ -210,13 +211,44 @@ def save_sweep(result: SweepResult | list[SweepResult], path: Path) -> pd.DataFr
     ['run.json', 'run.parquet']
     """
     results = result if isinstance(result, list) else [result]
-    check_output(path, overwrite=True)
     import pandas as pd
 
     frame = pd.concat([r.to_frame() for r in results], ignore_index=True)
+    save_table(frame, path, {"sweeps": [r.settings for r in results]})
+    return frame
+
+
+def save_table(frame: pd.DataFrame, path: Path, settings: Mapping[str, Any]) -> None:
+    """Write a table and a JSON of what it was computed with beside it.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The table.
+    path : Path
+        Ends in .parquet or .csv; the settings go to the same name with .json.
+    settings : mapping
+        Ready for JSON.
+
+    Raises
+    ------
+    InputError
+        If the ending is another one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from zmanifold.storage import save_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_table(pd.DataFrame({"a": [1]}), Path(folder, "run.csv"), {"seed": 0})
+    ...     sorted(p.name for p in Path(folder).iterdir())
+    ['run.csv', 'run.json']
+    """
+    check_output(path, overwrite=True)
     if path.suffix.lower() == ".parquet":
         write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
     else:
         write_atomically(path, lambda temporary: frame.to_csv(temporary, index=False))
-    write_json(sidecar_of(path), {"sweeps": [r.settings for r in results]})
-    return frame
+    write_json(sidecar_of(path), settings)

@@ -233,7 +233,7 @@ def prepare_sweep(
             f"labels has {len(dataset.labels)} entries for {n} points: give one label a point."
         )
     strengths = _as_strengths(mixers)
-    k_values = as_counts("n_neighbors", n_neighbors)
+    k_values = as_counts("n_neighbors", n_neighbors, least=2)
     for k in k_values:
         check_n_neighbors(k, n, least=2)
     batch_size = check_count("batch_size", batch_size, least=2)
@@ -242,7 +242,7 @@ def prepare_sweep(
     seed_values = (
         list(range(check_count("seeds", seeds)))
         if isinstance(seeds, (int, np.integer))
-        else as_counts("seeds", seeds)
+        else as_counts("seeds", seeds, least=0)
     )
     q = n if n_queries is None else check_count("n_queries", n_queries, least=2)
     if q > n:

@@ -198,7 +198,7 @@ def vicinity(
     check_metric(metric)
     where = resolve_device(device, like=train_x)
     train, test = as_set_of({"train_x": train_x, "test_x": test_x}, device=where, least=(2, 1))
-    k_values = as_counts("n_neighbors", n_neighbors)
+    k_values = as_counts("n_neighbors", n_neighbors, least=1)
     for k in k_values:
         check_n_neighbors(k, len(train), apart=True)
     train_labels, own = _checked_labels(train_y, len(train), test_y, len(test))
@@ -274,11 +274,11 @@ def _checked_labels(
             f"train_y holds a single class, {train.classes[int(present[0])].item()!r}, but a "
             "vicinity needs at least 2: give samples of another class."
         )
-    shape = np.shape(test_y)
-    if len(shape) != 1:
+    soft = as_labels(test_y, n_test, name="test_y").soft
+    if soft is not None:
         raise InputError(
-            f"test_y has shape {tuple(shape)} but test samples have one class each, (n,): give "
-            "hard labels, test_y.argmax(1) for soft ones."
+            f"test_y has shape {tuple(soft.shape)} but test samples have one class each, (n,): "
+            "give hard labels, test_y.argmax(1) for soft ones."
         )
     own = as_labels(test_y, n_test, name="test_y", classes=train.classes).codes
     without = ~torch.isin(own, present)
