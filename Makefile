@@ -1,13 +1,18 @@
 # Needs Python 3.11 or newer and make; everything else is installed into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-DATASET ?= auto
+DATASET ?= digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: figures test clean
+.PHONY: figures claims test clean
 
 figures: .venv/.runtime
+	$(BIN)/python experiments/figure_2.py
 	$(BIN)/python experiments/figure_6.py --images $(DATASET)
+	$(BIN)/python experiments/figure_7.py
+
+claims: .venv/.runtime
+	$(BIN)/python experiments/claims.py
 
 test: .venv/.test
 	$(BIN)/ruff check .

@@ -64,13 +64,13 @@ CLAIMS = [
     ),
     Claim(
         "R1", "Realism, Fig. 2a",
-        "mixup synthesizes samples off the data manifold",
+        "mixup ... synthesizes samples off the data manifold, also known as manifold intrusion",
         "mean distance to the nearest original, mixup's samples less fresh ones of the same "
         "distribution",
     ),
     Claim(
         "R2", "Realism, Fig. 2a",
-        "This also results in the generated samples being wrongly labeled",
+        "This also results in the generated samples being wrongly labeled ... \"label error\"",
         "label error, mixup's samples less fresh ones", bound=RESOLUTION,
     ),
     Claim(
@@ -81,43 +81,46 @@ CLAIMS = [
     ),
     Claim(
         "R4", "Realism, Fig. 2a",
-        "mixup can contain incorrect labels; ζ-mixup's samples are correctly labeled",
+        "[ζ-mixup] generat[es] correctly labeled synthetic samples [where mixup] can contain "
+        "incorrect labels",
         "label error, mixup less ζ-mixup, γ >= γ_min", bound=RESOLUTION,
     ),
     Claim(
         "R5", "Realism, Fig. 2a",
-        "Small values of γ lead to samples further away from the original data, and as γ "
-        "increases, the distribution approaches the original data",
+        "small values of γ (greater than γ_min) lead to samples being generated further away "
+        "from the original data and as γ increases, the resulting distribution approaches the "
+        "original data",
         "mean distance to the nearest original at the γ of the grid before this one, less at "
         "this one",
     ),
     Claim(
         "R6", "Abstract; Realism",
-        "ζ-mixup leads to more realistic outputs than mixup",
+        "[ζ-mixup leads] to more realistic ... outputs",
         "precision (k = 5), ζ-mixup less mixup, γ >= γ_min", bound=RESOLUTION,
     ),
     Claim(
         "R7", "Realism, Fig. 2b",
-        "mixup's points fill up the entire hollow region in between the helical distribution",
+        "[mixup's points are] sampled off the data manifold, filling up the entire hollow region "
+        "in between the helical distribution",
         "share of 300 cells of equal volume of the cylinder inside 90% of the radius that hold "
         "a mixup sample", bound=0.95,
     ),
     Claim(
         "R8", "Realism, Fig. 2b",
-        "ζ-mixup generates points that are relatively much closer to the original points",
+        "ζ-mixup ... generates points that are relatively much closer to the original points",
         "1 - mean distance to the helix under ζ-mixup over that under mixup; much closer: at "
         "most half as far", bound=0.5,
     ),
     Claim(
         "R9", "Realism, Fig. 2b",
-        "γ = 6.0 leads the generated samples to lie almost perfectly on the original data "
-        "manifold",
+        "increasing the value of γ to a large value, say γ = 6.0, leads the generated samples to "
+        "lie almost perfectly on the original data manifold",
         "mean distance to the helix over its diameter", side="below", bound=0.01,
     ),
     Claim(
         "D1", "Diversity, Fig. 2c",
-        "As T increases, the samples allow for a wider exploration of the space around the "
-        "original samples",
+        "As T increases, ... the synthesized samples allow for a wider exploration of the space "
+        "around the original samples",
         "mean distance to the nearest original at γ = 2, T = 32 less T = 2",
     ),
     Claim(
@@ -127,12 +130,12 @@ CLAIMS = [
     ),
     Claim(
         "D3", "Fig. 2",
-        "Higher values of T allow for more diversity in the synthesized points",
+        "higher values of T allowing for more diversity in the synthesized points",
         "coverage and recall (k = 5) at γ = 2, T = 32 less T = 2", bound=RESOLUTION,
     ),
     Claim(
         "D4", "Abstract",
-        "ζ-mixup leads to more diverse outputs than mixup",
+        "[ζ-mixup leads] to more ... diverse outputs",
         "coverage and recall (k = 5), ζ-mixup less mixup, γ >= γ_min", bound=RESOLUTION,
     ),
     Claim(
@@ -142,19 +145,19 @@ CLAIMS = [
     ),
     Claim(
         "L2", "Richness of labels",
-        "The outputs of ζ-mixup can be made up of inputs from up to min(T, K) classes",
+        "the outputs of ζ-mixup can be made up of inputs from up to min(T, K) classes",
         "largest number of classes in a soft label over min(T, K) (digits, K = 10, γ = 2.8)",
         bound=0.999,
     ),
     Claim(
         "L3", "Richness of labels",
-        "The probability of one class dominates all others (Theorem 1)",
+        "the probability of one class dominates all others (see Theorem 1)",
         "largest entry of a soft label less the sum of the others, the least over all samples "
         "(digits), γ >= γ_min",
     ),
     Claim(
         "L4", "Richness of labels",
-        "Richer labels with information from multiple classes in one sample",
+        "richer labels with information from multiple classes in 1 synthetic sample",
         "mean entropy of the soft labels in nats, ζ-mixup less mixup (digits), γ >= γ_min",
         bound=RESOLUTION,
     ),
@@ -165,51 +168,53 @@ CLAIMS = [
     ),
     Claim(
         "I2", "Intrinsic dimension, Fig. 6",
-        "The local ID of ζ-mixup's output is lower than that of mixup",
+        "the local ID of ζ-mixup's output is lower than that of mixup",
         "mean local ID, mixup less ζ-mixup, γ >= γ_min", bound=RESOLUTION,
     ),
     Claim(
         "I3", "Intrinsic dimension, Fig. 6",
-        "It can be controlled using γ",
+        "[it] can be controlled using γ",
         "mean local ID at γ_min less at γ = 15", bound=RESOLUTION,
     ),
     Claim(
         "I4", "Intrinsic dimension, Fig. 6",
-        "On real images, as γ increases from γ_min, the local ID drops dramatically",
+        "for all values of γ >= γ_min, as γ increases, the local ID of ζ-mixup's output drops "
+        "dramatically [real-world data]",
         "1 - mean local ID at γ = 15 over that at γ_min (digits); dramatically: by a fifth",
         bound=0.2,
     ),
     Claim(
         "I5", "Abstract; Intrinsic dimension",
-        "Compared to mixup, ζ-mixup better preserves the intrinsic dimensionality of the "
-        "original data",
+        "compared to mixup, ζ-mixup better preserves the intrinsic dimensionality of the "
+        "original datasets",
         "mean local ID's distance to the original's, mixup less ζ-mixup, γ >= γ_min",
         bound=RESOLUTION,
     ),
     Claim(
         "I6", "Intrinsic dimension, Fig. 6",
-        "For some data sets, at large γ, the local ID of ζ-mixup may be lower than the "
-        "original's",
+        "for some datasets, when employing large values of γ, the local ID of ζ-mixup outputs "
+        "may be lower than the local ID of the original dataset",
         "mean local ID, original less ζ-mixup, γ = 6 and 15", bound=RESOLUTION,
         quantifier="some",
     ),
     Claim(
         "V1", "Fig. 7d, e",
-        "Higher values of γ lead to synthesized samples being closer to each other and to a "
-        "more compact distribution than the original data",
+        "higher values of γ lead to synthesized samples being closer to each other and the "
+        "distribution ... being more compact than the original dataset",
         "1 - mean distance to the k-th nearest sample under ζ-mixup over the original's",
         bound=RESOLUTION,
     ),
     Claim(
         "V2", "Fig. 7d, e",
-        "ζ-mixup's more compact distribution leads to an ellipse with higher eccentricity",
+        "ζ-mixup's more compact distribution leads to an ellipse with higher eccentricity than "
+        "the one for the original distribution",
         "mean eccentricity of the neighbourhoods' covariance ellipses, ζ-mixup less original",
         bound=RESOLUTION,
     ),
     Claim(
         "V3", "Fig. 7f",
-        "With mixup, a test sample may lie in the vicinity of training samples from other "
-        "classes, leading to an incorrect prediction",
+        "with mixup, a test sample may lie in the vicinity ... of training samples from classes "
+        "different from the test image's correct label, leading to an incorrect prediction",
         "share of test samples whose class has no majority among their k nearest, mixup less "
         "original", bound=RESOLUTION,
     ),
@@ -281,10 +286,13 @@ def zeta(gamma: float, variant: str, n_mix: int | None = None) -> zm.ZetaMixup:
 
 
 def cases_of(
-    claim: str, name: str, effect: Callable[[float, str], Any], gammas: Iterable[float] = GAMMAS
+    claim: str,
+    name: str,
+    effect: Callable[[float, str], Any],
+    gammas: Iterable[float] | None = None,
 ) -> list[Case]:
     """Collect a claim's effects at each γ, for both forms of ζ-mixup."""
-    grid = list(gammas)
+    grid = list(GAMMAS if gammas is None else gammas)
     return [
         Case(claim, name, variant, [*grid], np.array([effect(g, variant) for g in grid]))
         for variant in VARIANTS

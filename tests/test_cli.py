@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import zmanifold as zm
 from zmanifold import cli
 
 FAST = ["--n-samples", "200", "--neighbors", "8", "--seeds", "1"]
@@ -198,7 +199,97 @@ def test_a_failure_is_exit_1(run, monkeypatch):
     assert (code, err) == (1, "zmanifold: failed: RuntimeError: the solver gave up\n")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["sweep-id", "--help"], ["datasets", "--help"]])
+@pytest.fixture
+def sets(tmp_path):
+    """A training and a test file whose labels are numbered otherwise: the test set lacks 'a'."""
+    rng = np.random.default_rng(0)
+    train_x, train_y = rng.normal(size=(60, 4)), np.array(["a", "b", "c"])[np.arange(60) % 3]
+    test_x, test_y = rng.normal(size=(10, 4)), np.array(["b", "c"])[np.arange(10) % 2]
+    np.savez(tmp_path / "train.npz", x=train_x, y=train_y)
+    np.savez(tmp_path / "test.npz", x=test_x, y=test_y)
+    soft = rng.dirichlet([1, 1, 1], 60)
+    np.savez(tmp_path / "soft.npz", x=train_x, y=soft)
+    np.savez(tmp_path / "codes.npz", x=test_x, y=np.arange(10) % 2 + 1)
+    np.savez(tmp_path / "bare.npz", x=test_x)
+    return tmp_path, (train_x, train_y, soft, test_x, test_y)
+
+
+def test_vicinity_prints_means_and_writes_samples(run, sets):
+    folder, (train_x, train_y, _, test_x, test_y) = sets
+    expected = zm.vicinity(train_x, train_y, test_x, test_y, n_neighbors=(4, 9), metric="cosine")
+    command = ["vicinity", "--train", folder / "train.npz", "--test", folder / "test.npz"]
+    command += ["--k", "4,9", "--metric", "cosine", "--out", folder / "samples.parquet"]
+    code, out, err = run(*command)
+    assert (code, err) == (0, f"wrote {folder / 'samples.parquet'}, {folder / 'samples.json'}\n")
+    summary = pd.read_csv(pd.io.common.StringIO(out))
+    pd.testing.assert_frame_equal(summary, expected.summary())
+    frame = pd.read_parquet(folder / "samples.parquet")
+    pd.testing.assert_frame_equal(frame, expected.to_frame(), check_dtype=False)
+    settings = json.loads((folder / "samples.json").read_text())
+    assert (settings["n_train"], settings["n_test"], settings["metric"]) == (60, 10, "cosine")
+    assert settings["summary"][1]["n_same"] == pytest.approx(summary["n_same"][1])
+    code, _, err = run(*command)
+    assert code == 2
+    assert "exists: give --overwrite" in err
+    assert run(*command, "--overwrite")[0] == 0
+
+
+def test_vicinity_of_soft_labels(run, sets):
+    folder, (train_x, _, soft, test_x, _) = sets
+    expected = zm.vicinity(train_x, soft, test_x, np.arange(10) % 2 + 1).summary()
+    code, out, _ = run("vicinity", "--train", folder / "soft.npz", "--test", folder / "codes.npz")
+    assert code == 0
+    pd.testing.assert_frame_equal(pd.read_csv(pd.io.common.StringIO(out)), expected)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "options", "message"),
+    [
+        ("train.npz", "bare.npz", [], "'bare' has no labels: save them as array y"),
+        ("bare.npz", "test.npz", [], "'bare' has no labels"),
+        (
+            "test.npz",
+            "train.npz",
+            ["--k", "3"],
+            "test_y holds label 'a' in row 0 but the classes are 'b', 'c'",
+        ),
+        ("soft.npz", "test.npz", [], "the test labels are 'b', 'c': give the numbers of their"),
+        ("train.npz", "test.npz", ["--k", "61"], "n_neighbors=61 needs at least 61 training"),
+        ("train.npz", "test.npz", ["--k", "two"], "--k two is not a list of whole numbers"),
+        ("train.npz", "test.npz", ["--metric", "cosin"], "did you mean 'cosine'"),
+        ("train.npz", "test.npz", ["--out", "x.txt"], "unknown ending of the output '.txt'"),
+        ("train.npz", "test.npz", ["--memory-limit", "9"], "memory_limit=9 is below 1 MiB"),
+        ("train.npz", "nothing.npz", [], "does not exist: give a file"),
+    ],
+)
+def test_bad_vicinities(run, sets, train, test, options, message):
+    folder, _ = sets
+    before = sorted(folder.iterdir())
+    code, out, err = run("vicinity", "--train", folder / train, "--test", folder / test, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(folder.iterdir()) == before
+
+
+def test_vicinity_takes_the_splits_of_a_folder(run, tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (4, 4), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{i}.png")
+    code, out, _ = run("vicinity", "--train", tmp_path, "--test", tmp_path, "--k", 3)
+    assert code == 0
+    assert pd.read_csv(pd.io.common.StringIO(out))["n_samples"].tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *[[c, "--help"] for c in ("sweep-id", "vicinity", "datasets")]]
+)
 def test_help_does_not_wait_for_torch(arguments):
     code = (
         f"import sys; sys.argv = ['zmanifold', *{arguments!r}]\n"

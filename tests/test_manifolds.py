@@ -8,6 +8,7 @@ from skdim.datasets import BenchmarkManifolds
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from zmanifold.errors import InputError
+from zmanifold.manifolds import distance_to_helix
 
 GENERATORS = [zm.make_crescents, zm.make_spirals, zm.make_helix, zm.make_paraboloid]
 
@@ -111,3 +112,33 @@ def test_paraboloid_is_scikit_dimensions(dim, name):
 def test_bad_input(make, kwargs, message):
     with pytest.raises(InputError, match=message):
         make(**kwargs)
+
+
+def test_distance_to_the_helix_against_dense_sampling():
+    """Samples of the curve are never nearer, and hardly farther, than the curve itself."""
+    rng = np.random.default_rng(0)
+    t = np.linspace(0, 10 * np.pi, 200_001)
+    curve = np.column_stack([100 * np.cos(t), 100 * np.sin(t), t])
+    points = [rng.normal(size=(8, 3)) * scale + [0, 0, 15] for scale in (1e-3, 0.1, 1, 10, 60, 300)]
+    points.append(zm.make_helix(20, random_state=1)[0] + rng.normal(size=(20, 3)))
+    # The axis, where every turn is as near, and beyond both ends.
+    points.append([[0, 0, z] for z in (-50.0, 0.0, 3.0, 31.0, 80.0)])
+    points.append([[100.0, 0, -2], [100, -1, 0], [100, 0, 40], [-0.01, 0, 7], [-100, 0, 0]])
+    for point, measured in zip(np.concatenate(points), distance_to_helix(np.concatenate(points)),
+                               strict=True):  # fmt: skip
+        sampled = np.sqrt(((curve - point) ** 2).sum(axis=1).min())
+        assert measured <= sampled + 1e-9
+        # The squared distance's second derivative along t is at most 2 (100 ρ + 1).
+        slack = (100 * np.hypot(point[0], point[1]) + 1) * (t[1] / 2) ** 2
+        assert sampled <= np.sqrt(measured**2 + slack) + 1e-9
+
+
+def test_points_of_the_helix_lie_on_it():
+    X, _ = zm.make_helix(2000, random_state=0)
+    assert distance_to_helix(X).max() < 1e-6
+    rho = np.hypot(X[:, 0], X[:, 1])
+    # Moved outwards by 5, less than a turn: the foot of the point stays about where it was.
+    out = X * np.column_stack([(rho + 5) / rho, (rho + 5) / rho, np.ones(len(X))])
+    np.testing.assert_allclose(distance_to_helix(out), 5, rtol=1e-3)
+    with pytest.raises(InputError, match="X has 12 features but the helix lies in R³"):
+        distance_to_helix(zm.make_helix(10, ambient_dim=12, random_state=0)[0])

@@ -7,7 +7,14 @@ import zmanifold as zm
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from zmanifold.errors import InputError
-from zmanifold.plotting import plot_id, sweep_figure
+from zmanifold.plotting import (
+    label_colors,
+    plot_ellipses,
+    plot_id,
+    plot_labels,
+    plot_vicinity,
+    sweep_figure,
+)
 
 
 @pytest.fixture
@@ -84,3 +91,60 @@ def test_an_ambiguous_table_is_refused(frame):
         plot_id(frame, Figure().add_subplot())
     with pytest.raises(InputError, match="0 neighbourhood"):
         plot_id(frame, Figure().add_subplot(), n_neighbors=9)
+
+
+def test_colours_mix_as_labels_do():
+    pure = label_colors(["a", "b", "a"])
+    np.testing.assert_array_equal(pure[0], pure[2])
+    np.testing.assert_allclose(label_colors([[0.3, 0.7]])[0], 0.3 * pure[0] + 0.7 * pure[1])
+    with pytest.raises(InputError, match="labels has 8 classes but 7 colours can be told apart"):
+        label_colors(range(8))
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_labels_are_drawn_where_the_points_are(dim, rng):
+    points, soft = rng.normal(size=(40, dim)), rng.dirichlet([1, 1], 40)
+    ax = Figure().add_subplot(projection="3d" if dim == 3 else None)
+    assert plot_labels(points, soft, ax) is ax
+    (drawn,) = ax.collections
+    if dim == 2:
+        np.testing.assert_allclose(drawn.get_offsets(), points)
+        np.testing.assert_allclose(drawn.get_facecolors()[:, :3], label_colors(soft))
+    with pytest.raises(InputError, match="points has 4 columns but 2 or 3 can be drawn"):
+        plot_labels(np.ones((3, 4)), [0, 1, 1], ax)
+
+
+def test_ellipses_are_the_covariance(rng):
+    """Half axes of two standard deviations, along the eigenvectors; dashed for dimension 1."""
+    flat = rng.normal(size=(30, 2)) @ np.array([[3, 1], [0, 0.1]])
+    points = np.concatenate([flat, rng.normal(size=(30, 2)) + 9, np.zeros((3, 2))])
+    hoods = [np.arange(30), np.arange(30, 60)]
+    ax = plot_ellipses(points, hoods, Figure().add_subplot())
+    for hood, ellipse, style in zip(hoods, ax.patches, ("--", "-"), strict=True):
+        np.testing.assert_allclose(ellipse.get_center(), points[hood].mean(axis=0))
+        values, vectors = np.linalg.eigh(np.cov(points[hood].T))
+        expected = 4 * np.sqrt(values)
+        np.testing.assert_allclose((ellipse.get_height(), ellipse.get_width()), expected)
+        along = np.array([np.cos(a := np.radians(ellipse.get_angle())), np.sin(a)])
+        assert abs(along @ vectors[:, 1]) == pytest.approx(1)
+        assert ellipse.get_linestyle() == style
+    # Points that coincide have no ellipse.
+    ax = plot_ellipses(points, [[60, 61, 62]], Figure().add_subplot())
+    assert (len(ax.patches), len(ax.lines)) == (0, 1)
+    with pytest.raises(InputError, match="points has 3 columns but ellipses lie in a plane"):
+        plot_ellipses(np.eye(3), [[0, 1]], ax)
+
+
+def test_the_vicinity_that_is_drawn(rng):
+    X, y, T = rng.normal(size=(50, 2)), np.arange(50) % 2, rng.normal(size=(4, 2))
+    result = zm.vicinity(X, y, T, [0, 1, 0, 1], n_neighbors=(3, 7))
+    ax = plot_vicinity(X, y, T, result, Figure().add_subplot(), sample=2)
+    lines = [line.get_xydata() for line in ax.lines[:7]]
+    np.testing.assert_allclose([line[1] for line in lines], X[result.indices[2]])
+    assert [patch.get_radius() for patch in ax.patches] == result.distances[2, [2, 6]].tolist()
+    assert ax.get_xlabel() == "\n".join(
+        f"k = {k}: {n} of {k} have its class"
+        for k, n in zip((3, 7), result.n_same[:, 2], strict=True)
+    )
+    with pytest.raises(InputError, match="sample=4 is one of 4 test samples"):
+        plot_vicinity(X, y, T, result, ax, sample=4)

@@ -391,12 +391,16 @@ def _named_labels(dataset: Dataset) -> NDArray[Any]:
 
 def _as_columns(names: NDArray[Any]) -> NDArray[Any]:
     """Return the columns of soft training labels that test labels name."""
+    import numpy as np
+
+    from zmanifold.labels import name_some
+
     try:
         return names.astype(int)
     except ValueError:
         raise InputError(
             "the training labels are soft, with classes 0, 1, ..., but the test labels are "
-            f"{', '.join(sorted(set(names.tolist()))[:4])}...: give the numbers of their columns."
+            f"{name_some(np.unique(names))}: give the numbers of their columns."
         ) from None
 
 
