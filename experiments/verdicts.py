@@ -22,7 +22,9 @@ RULE = (
     'sentence about all γ "holds" in a case if every γ of its grid supports it, "holds from γ = g" '
     'if every γ >= g does and some below does not, and otherwise "does not hold". A sentence '
     'that says "may" or "some" holds in a case if any γ of its grid supports it. Without γ there '
-    'is one effect a case: "holds" or "does not hold".'
+    'is one effect a case: "holds" or "does not hold". A γ is a close call, and other seeds may '
+    "decide it otherwise, where the deciding end of the interval is nearer to the bound than half "
+    "the interval's width."
 )
 
 
@@ -51,6 +53,7 @@ class Case:
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
     verdict: str = ""
+    close: list[float | None] = field(default_factory=list)
 
 
 def judge(claim: Claim, case: Case) -> None:
@@ -69,6 +72,11 @@ def judge(claim: Claim, case: Case) -> None:
     case.low = np.atleast_1d(interval.low).tolist()
     case.high = np.atleast_1d(interval.high).tolist()
     case.verdict = verdict(claim, case)
+    case.close = [
+        gamma
+        for gamma, low, high in zip(case.gammas, case.low, case.high, strict=True)
+        if abs((low if claim.side == "above" else high) - claim.bound) < (high - low) / 2
+    ]
 
 
 def verdict(claim: Claim, case: Case) -> str:
@@ -87,14 +95,26 @@ def verdict(claim: Claim, case: Case) -> str:
 
 
 def overall(cases: list[Case]) -> str:
-    """Sum up the cases of one claim and variant."""
-    groups: dict[str, list[str]] = {}
+    """Sum up the cases of one claim and variant: in how many it holds, and from which γ."""
+    counts: dict[str, int] = {}
+    first: list[str] = []
     for case in cases:
-        groups.setdefault(case.verdict, []).append(case.name)
-    if len(groups) == 1:
-        return next(iter(groups)) + (" (all cases)" if len(cases) > 1 else "")
-    order = sorted(groups, key=lambda v: (v == "does not hold", v != "holds"))
-    return "; ".join(f"{v}: {', '.join(groups[v])}" for v in order)
+        kind, _, gamma = case.verdict.partition(" γ = ")
+        # A sentence with "may" asks for one γ: which one stands with the case.
+        kind = "holds" if kind == "holds for" else kind
+        counts[kind] = counts.get(kind, 0) + 1
+        if kind == "holds from":
+            first.append(gamma)
+    if len(counts) == 1 and not first:
+        return next(iter(counts))
+    ends = sorted(set(first), key=float)
+    at = f" γ = {ends[0]}{f' to {ends[-1]}' if len(ends) > 1 else ''}" if ends else ""
+    parts = [
+        f"{kind}{at if kind == 'holds from' else ''} in {counts[kind]}"
+        for kind in ("holds", "holds from", "does not hold")
+        if kind in counts
+    ]
+    return f"{', '.join(parts)} of {len(cases)}" if len(cases) > 1 else cases[0].verdict
 
 
 def to_json(claims: list[Claim], cases: list[Case]) -> list[dict[str, Any]]:
@@ -113,11 +133,12 @@ def to_json(claims: list[Claim], cases: list[Case]) -> list[dict[str, Any]]:
                     "case": case.name,
                     "variant": case.variant,
                     "gammas": case.gammas,
-                    "effects": [[float(f"{v:.6g}") for v in row] for row in case.effects],
+                    "effects": [[float(f"{v:.5g}") for v in row] for row in case.effects],
                     "mean": [float(f"{v:.6g}") for v in case.effects.mean(axis=1)],
                     "low": [float(f"{v:.6g}") for v in case.low],
                     "high": [float(f"{v:.6g}") for v in case.high],
                     "verdict": case.verdict,
+                    "close": case.close,
                 }
                 for case in cases
                 if case.claim == claim.key
@@ -153,14 +174,14 @@ def to_markdown(claims: list[Claim], cases: list[Case]) -> str:
             "",
             f"{claim.place}. Effect: {claim.effect}. Asked for: {bound}{about}.",
             "",
-            "| case | ζ-mixup | mean effect [95% interval] | verdict |",
-            "| --- | --- | --- | --- |",
+            "| case | ζ-mixup | mean effect [95% interval] | verdict | close call |",
+            "| --- | --- | --- | --- | --- |",
         ]
         for case in cases:
             if case.claim == claim.key:
-                lines.append(
-                    f"| {case.name} | {case.variant or '-'} | {measured(case)} | {case.verdict} |"
-                )
+                close = ", ".join("yes" if g is None else f"γ {g:.4g}" for g in case.close)
+                cells = (case.name, case.variant or "-", measured(case), case.verdict, close)
+                lines.append("| " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

@@ -43,6 +43,12 @@ def test_the_rule(effects, gammas, kwargs, expected):
     assert judged(effects, gammas=gammas, **kwargs).verdict == expected
 
 
+def test_close_calls():
+    case = judged([0.05, 0.5, -0.4], gammas=[2.0, 4.0, 6.0])
+    assert case.close == [2.0]
+    assert judged(0.46, side="below", bound=0.5).close == [None]
+
+
 def test_intervals_are_the_bootstraps():
     case = judged([1.0, -2.0], gammas=[2.0, 4.0])
     rng = np.random.default_rng(5)
@@ -56,14 +62,23 @@ def test_intervals_are_the_bootstraps():
 
 
 def test_cases_are_summed_up():
-    names = ["holds", "does not hold", "holds from γ = 4", "holds"]
-    cases = [judged(1.0) for _ in names]
-    for number, (case, name) in enumerate(zip(cases, names, strict=True)):
-        case.name, case.verdict = f"case {number}", name
-    assert verdicts.overall(cases) == (
-        "holds: case 0, case 3; holds from γ = 4: case 2; does not hold: case 1"
+    def cases(*names):
+        made = [judged(1.0) for _ in names]
+        for case, name in zip(made, names, strict=True):
+            case.verdict = name
+        return made
+
+    four, six = "holds from γ = 4", "holds from γ = 6"
+    assert verdicts.overall(cases("holds", "holds")) == "holds"
+    assert verdicts.overall(cases("does not hold")) == "does not hold"
+    assert verdicts.overall(cases(four)) == four
+    assert verdicts.overall(cases(six, four)) == "holds from γ = 4 to 6 in 2 of 2"
+    assert verdicts.overall(cases("does not hold", four, "holds", "holds")) == (
+        "holds in 2, holds from γ = 4 in 1, does not hold in 1 of 4"
     )
-    assert verdicts.overall([cases[0], cases[3]]) == "holds (all cases)"
+    assert verdicts.overall(cases("holds for γ = 6", "does not hold")) == (
+        "holds in 1, does not hold in 1 of 2"
+    )
 
 
 @pytest.fixture(scope="module")
