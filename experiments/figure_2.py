@@ -18,7 +18,7 @@ import typer
 import zmanifold as zm
 from matplotlib.figure import Figure
 from zmanifold.manifolds import distance_to_helix
-from zmanifold.plotting import plot_labels
+from zmanifold.plotting import plot_labels, set_window
 from zmanifold.provenance import environment
 from zmanifold.storage import save_figure, write_json
 
@@ -81,7 +81,7 @@ def draw_plane(area: SubFigure) -> list[dict[str, Any]]:
             found = zm.mixed_set_metrics(X, y, mixed, soft).summary()
             rows.append({"dataset": name, "mixer": title, **rounded(found)})
             plot_labels(mixed, soft, ax)
-            frame(ax, X, title if name == next(iter(PLANE)) else "")
+            set_window(ax, X, title if name == next(iter(PLANE)) else "")
             note = "" if mixer is None else f"{found['label_error']:.1%}"
             ax.text(0.97, 0.03, note, ha="right", va="bottom", transform=ax.transAxes)
         line[0].set_ylabel(name)
@@ -130,21 +130,11 @@ def draw_grid(area: SubFigure) -> list[dict[str, Any]]:
             found = zm.mixed_set_metrics(X, y, mixed, soft).summary()
             rows.append({"gamma": gamma, "n_mix": n_mix, **rounded(found)})
             plot_labels(mixed, soft, ax)
-            frame(ax, X, f"T = {n_mix}" if gamma == GRID_GAMMAS[0] else "")
+            set_window(ax, X, f"T = {n_mix}" if gamma == GRID_GAMMAS[0] else "")
             note = f"{found['distance']:.3f}"
             ax.text(0.97, 0.03, note, ha="right", va="bottom", transform=ax.transAxes)
         line[0].set_ylabel(f"γ = {gamma:g}")
     return rows
-
-
-def frame(ax: Any, X: Any, title: str) -> None:
-    """Give a panel the original's window, without ticks."""
-    low, high = X.min(axis=0) - 0.3, X.max(axis=0) + 0.3
-    ax.set_xlim(low[0], high[0])
-    ax.set_ylim(low[1], high[1])
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_title(title, fontsize=11)
 
 
 def rounded(found: dict[str, float]) -> dict[str, float]:

@@ -21,12 +21,11 @@ import numpy as np
 import typer
 import zmanifold as zm
 from matplotlib.figure import Figure
-from zmanifold.plotting import COLORS, plot_ellipses, plot_labels, plot_vicinity
+from zmanifold.plotting import COLORS, plot_ellipses, plot_labels, plot_vicinity, set_window
 from zmanifold.provenance import environment
 from zmanifold.storage import save_figure, write_json
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 # The spirals are drawn: on the crescents the typical boundary sample is surrounded alike under
@@ -100,7 +99,7 @@ def draw_sets(area: Any, X: NDArray[Any], y: NDArray[Any]) -> list[dict[str, Any
     ]
     for ax, (title, mixer) in zip(axes, panels, strict=False):
         plot_labels(*mixed(X, y, mixer), ax)
-        frame(ax, X, title)
+        set_window(ax, X, title)
     places = spread_out(X, N_ELLIPSES)
     rows = []
     names: dict[str, Any] = {"original": None, "ζ-mixup": zm.ZetaMixup(LARGE_GAMMA),
@@ -130,7 +129,7 @@ def draw_sets(area: Any, X: NDArray[Any], y: NDArray[Any]) -> list[dict[str, Any
         plot_ellipses(points, near, ax)
         letter, at = ("(d) ", "") if mixer is None else ("(e) ", f", γ = {LARGE_GAMMA:g}")
         title = f"{letter}{name}{at}\nmean FO dimension, k = {ELLIPSE_NEIGHBORS}: {dimension:.2f}"
-        frame(ax, X, title)
+        set_window(ax, X, title)
     area.suptitle(
         "ellipses: two standard deviations of a neighbourhood; dashed where its FO dimension is 1",
         fontsize=11,
@@ -247,16 +246,6 @@ def axis_ratio(spectra: NDArray[Any]) -> NDArray[Any]:
     major = np.maximum(spectra[:, 0], np.finfo(float).tiny)
     ratio: NDArray[Any] = np.sqrt(spectra[:, 1] / major)
     return ratio
-
-
-def frame(ax: Axes, X: NDArray[Any], title: str) -> None:
-    """Give a panel the original's window, without ticks."""
-    low, high = X.min(axis=0) - 0.3, X.max(axis=0) + 0.3
-    ax.set_xlim(low[0], high[0])
-    ax.set_ylim(low[1], high[1])
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_title(title, fontsize=11)
 
 
 if __name__ == "__main__":

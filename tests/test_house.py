@@ -20,7 +20,8 @@ PACKAGE = ROOT / "zmanifold"
 
 # A module imports from those before it only.
 ORDER = [
-    "errors", "chunking", "arrays", "labels", "manifolds", "readers", "datasets", "mixers.linear",
+    "errors", "chunking", "parameters", "arrays", "labels", "manifolds", "readers", "datasets",
+    "mixers.linear",
     "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "neighbors", "balls",
     "dimension", "provenance", "journal", "batches", "sweep", "vicinity", "metrics", "storage",
     "plotting", "cli", "__main__",

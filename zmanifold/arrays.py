@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import operator
 import warnings
-from collections.abc import Iterable, Mapping
-from numbers import Real
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,22 +12,16 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from zmanifold.errors import InputError, unknown_name
+from zmanifold.errors import InputError
 
 __all__ = [
-    "as_counts",
     "as_points",
     "as_real_tensor",
     "as_rows",
     "as_set_of",
-    "check_count",
     "check_dense",
-    "check_n_neighbors",
-    "is_number",
     "largest_magnitude",
     "rescaled",
-    "resolve_device",
-    "working_memory",
 ]
 
 # These hold every value of the narrow type exactly, at half of float64's memory.
@@ -44,204 +36,6 @@ _EXACT_IN_FLOAT32 = {
 
 # Up to here a sum of squares stays far from overflow and underflow.
 _SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
-
-_DEFAULT_CPU_MEMORY = 512 * 2**20
-
-
-def resolve_device(device: str | torch.device = "auto", *, like: object = None) -> torch.device:
-    """Turn a device's name into a device that exists here.
-
-    Parameters
-    ----------
-    device : str or torch.device, default="auto"
-        "cpu", "cuda", "cuda:N", or "auto": the device of `like` if that is a tensor, else a GPU
-        where there is one, else the CPU.
-    like : object, optional
-        The user's array.
-
-    Returns
-    -------
-    torch.device
-        A device on which tensors can be made.
-
-    Raises
-    ------
-    InputError
-        If the name is unknown or no such device is here.
-
-    Examples
-    --------
-    >>> from zmanifold.arrays import resolve_device
-    >>> resolve_device("cpu")
-    device(type='cpu')
-    """
-    if isinstance(device, str) and device == "auto":
-        if isinstance(like, Tensor):
-            return like.device
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise unknown_name("device", device, ["auto", "cpu", "cuda"]) from None
-    if resolved.type not in ("cpu", "cuda"):
-        raise unknown_name("device", str(device), ["auto", "cpu", "cuda"])
-    if resolved.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (resolved.index or 0) >= count:
-            raise InputError(
-                f"device={str(device)!r} is asked for but torch finds {count} CUDA devices here: "
-                "use device='cpu' or 'auto'."
-            )
-    return resolved
-
-
-def working_memory(memory_limit: int | None, device: torch.device) -> int:
-    """Bytes that the chunked routines may use above the data.
-
-    Parameters
-    ----------
-    memory_limit : int or None
-        What the user allows; None takes 512 MiB on a CPU and a quarter of what is free on a GPU.
-    device : torch.device
-        Where the work runs.
-
-    Returns
-    -------
-    int
-        The number of bytes, at least 1 MiB.
-
-    Raises
-    ------
-    InputError
-        If `memory_limit` is below 1 MiB, where a chunk no longer holds a single row.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from zmanifold.arrays import working_memory
-    >>> working_memory(2**30, torch.device("cpu"))
-    1073741824
-    """
-    if memory_limit is None:
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            return int(free) // 4
-        return _DEFAULT_CPU_MEMORY
-    limit = check_count("memory_limit", memory_limit)
-    if limit < 2**20:
-        raise InputError(
-            f"memory_limit={limit} is below 1 MiB (2**20 bytes): allow at least that much."
-        )
-    return limit
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether `value` is a finite real number, NumPy's included, and not a truth value.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from zmanifold.arrays import is_number
-    >>> is_number(np.float32(2.8)), is_number(float("nan")), is_number(True), is_number("2.8")
-    (True, False, False, False)
-    """
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_count(name: str, value: Any, *, least: int = 1) -> int:
-    """Return `value` as an int if it is a whole number of at least `least`.
-
-    Parameters
-    ----------
-    name : str
-        The parameter's name, for the message.
-    value : object
-        What was given.
-    least : int, default=1
-        The smallest number allowed.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    InputError
-        If it is not a whole number, or too small.
-
-    Examples
-    --------
-    >>> from zmanifold.arrays import check_count
-    >>> check_count("seeds", 3)
-    3
-    """
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(
-            f"{name}={value!r} is not a whole number: give an integer >= {least}."
-        ) from None
-    if number < least:
-        raise InputError(f"{name}={number} is too small: give an integer >= {least}.")
-    return number
-
-
-def as_counts(name: str, values: Any, *, least: int) -> list[int]:
-    """Return one or several whole numbers of at least `least` as a list without repeats.
-
-    Examples
-    --------
-    >>> from zmanifold.arrays import as_counts
-    >>> as_counts("n_neighbors", (8, 128, 8), least=1), as_counts("n_neighbors", 8, least=1)
-    ([8, 128], [8])
-    """
-    several = isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping))
-    # An array or tensor without axes is a number.
-    several = several and getattr(values, "ndim", 1) > 0
-    numbers = [check_count(name, v, least=least) for v in (values if several else [values])]
-    if not numbers:
-        raise InputError(f"{name} is empty: give at least one number.")
-    return list(dict.fromkeys(numbers))
-
-
-def check_n_neighbors(value: Any, n_points: int, *, least: int = 1, apart: bool = False) -> int:
-    """Return the number of neighbours if the points have that many.
-
-    Parameters
-    ----------
-    value : object
-        The number of neighbours k asked for.
-    n_points : int
-        How many points there are.
-    least : int, default=1
-        The smallest k that makes sense to the caller.
-    apart : bool, default=False
-        Whether the queries are no rows of the points: then all points may be neighbours.
-
-    Returns
-    -------
-    int
-        k, with least <= k < n_points, or k <= n_points where the queries are apart.
-
-    Raises
-    ------
-    InputError
-        If it lies outside.
-
-    Examples
-    --------
-    >>> from zmanifold.arrays import check_n_neighbors
-    >>> check_n_neighbors(8, 100)
-    8
-    """
-    k = check_count("n_neighbors", value, least=least)
-    if k > n_points or (k == n_points and not apart):
-        needed = f"at least {k} training samples" if apart else f"more than {k} points"
-        raise InputError(f"n_neighbors={k} needs {needed}, got {n_points}: lower n_neighbors.")
-    return k
 
 
 def as_points(

@@ -14,16 +14,11 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold.arrays import (
-    as_points,
-    as_real_tensor,
-    check_count,
-    largest_magnitude,
-    working_memory,
-)
+from zmanifold.arrays import as_points, as_real_tensor, largest_magnitude
 from zmanifold.chunking import chunks
 from zmanifold.errors import InputError
 from zmanifold.labels import as_labels, name_some
+from zmanifold.parameters import check_count, working_memory
 
 __all__ = ["Batches", "check_mixer", "mixed_set", "query_rows"]
 

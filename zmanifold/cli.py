@@ -250,7 +250,7 @@ def vicinity(
     if train_y.ndim == 2:
         test_y = _as_columns(test_y)
 
-    from zmanifold.arrays import resolve_device
+    from zmanifold.parameters import resolve_device
     from zmanifold.provenance import device_name, environment
     from zmanifold.vicinity import vicinity as measure
 

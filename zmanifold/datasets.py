@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmanifold import manifolds
-from zmanifold.arrays import as_points, check_count
+from zmanifold.arrays import as_points
 from zmanifold.errors import InputError, unknown_name
 from zmanifold.labels import as_labels
+from zmanifold.parameters import check_count
 from zmanifold.readers import (
     FILE_ENDINGS,
     first_line,

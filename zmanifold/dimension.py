@@ -11,18 +11,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from zmanifold.arrays import (
-    as_points,
-    as_rows,
-    check_n_neighbors,
-    is_number,
-    rescaled,
-    resolve_device,
-    working_memory,
-)
+from zmanifold.arrays import as_points, as_rows, rescaled
 from zmanifold.chunking import run_chunks
 from zmanifold.errors import InputError, unknown_name
 from zmanifold.neighbors import search
+from zmanifold.parameters import check_n_neighbors, is_number, resolve_device, working_memory
 
 __all__ = ["LocalPCA", "as_neighborhoods", "fukunaga_olsen", "local_spectra"]
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from sklearn.datasets import make_moons
 from sklearn.utils import check_random_state
 
-from zmanifold.arrays import as_points, check_count, is_number
+from zmanifold.arrays import as_points
 from zmanifold.errors import InputError
+from zmanifold.parameters import check_count, is_number
 
 __all__ = [
     "distance_to_helix",

@@ -12,12 +12,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold.arrays import as_set_of, check_n_neighbors, resolve_device, working_memory
+from zmanifold.arrays import as_set_of
 from zmanifold.balls import count_memberships
 from zmanifold.chunking import chunks
 from zmanifold.filtering import pair_distances
 from zmanifold.labels import Labels, as_labels, entropy
 from zmanifold.neighbors import MetricSpace, search
+from zmanifold.parameters import check_n_neighbors, resolve_device, working_memory
 from zmanifold.vicinity import neighborhood_distributions
 
 if TYPE_CHECKING:

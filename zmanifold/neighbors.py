@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from zmanifold.arrays import (
-    as_points,
-    as_rows,
-    check_n_neighbors,
-    rescaled,
-    resolve_device,
-    working_memory,
-)
+from zmanifold.arrays import as_points, as_rows, rescaled
 from zmanifold.chunking import chunks, run_chunks
 from zmanifold.errors import InputError, unknown_name
 from zmanifold.filtering import (
@@ -31,6 +24,7 @@ from zmanifold.filtering import (
     root_sum_squares,
     suits_a_tree,
 )
+from zmanifold.parameters import check_n_neighbors, resolve_device, working_memory
 
 __all__ = ["MetricSpace", "check_metric", "kneighbors", "search"]
 

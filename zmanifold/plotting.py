@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zmanifold.arrays import as_points, as_set_of, check_count
+from zmanifold.arrays import as_points, as_set_of
 from zmanifold.dimension import LocalPCA, as_neighborhoods
 from zmanifold.errors import InputError
 from zmanifold.labels import as_labels
 from zmanifold.mixers import gamma_min
+from zmanifold.parameters import check_count
 from zmanifold.vicinity import VicinityResult
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "plot_id",
     "plot_labels",
     "plot_vicinity",
+    "set_window",
     "sweep_figure",
 ]
 
@@ -258,6 +260,41 @@ def plot_labels(points: Any, labels: Any, ax: Axes, *, size: float = 9.0) -> Axe
     style: dict[str, Any] = {"c": label_colors(labels), "s": size, "lw": 0, "rasterized": True}
     ax.scatter(*x.T, **style)
     ax.set_aspect("equal")
+    return ax
+
+
+def set_window(ax: Axes, points: Any, title: str = "") -> Axes:
+    """Show the window of these points without ticks, so that panels can be compared.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        A panel.
+    points : array-like of shape (n, 2)
+        What the window shall hold, the original's samples as a rule.
+    title : str, optional
+        The panel's title.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `ax`.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from zmanifold.plotting import set_window
+    >>> set_window(Figure().add_subplot(), [[0.0, 0.0], [10.0, 10.0]]).get_xlim()
+    (np.float64(-0.5), np.float64(10.5))
+    """
+    x = as_points(points, name="points").numpy()
+    low, high = x.min(axis=0), x.max(axis=0)
+    margin = (high - low) / 20
+    ax.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    ax.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(title, fontsize=11)
     return ax
 
 

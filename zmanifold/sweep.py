@@ -17,16 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from zmanifold.arrays import (
-    as_counts,
-    as_points,
-    check_count,
-    check_n_neighbors,
-    is_number,
-    rescaled,
-    resolve_device,
-    working_memory,
-)
+from zmanifold.arrays import as_points, rescaled
 from zmanifold.batches import Batches, check_mixer, query_rows
 from zmanifold.datasets import Dataset
 from zmanifold.dimension import fukunaga_olsen
@@ -34,6 +25,14 @@ from zmanifold.errors import InputError
 from zmanifold.journal import Journal
 from zmanifold.mixers.by_name import mixers_by_name
 from zmanifold.neighbors import search
+from zmanifold.parameters import (
+    as_counts,
+    check_count,
+    check_n_neighbors,
+    is_number,
+    resolve_device,
+    working_memory,
+)
 from zmanifold.provenance import device_name, environment
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from jaxtyping import Bool, Float, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold.arrays import as_counts, as_set_of, check_n_neighbors, resolve_device, working_memory
+from zmanifold.arrays import as_set_of
 from zmanifold.chunking import chunks
 from zmanifold.errors import InputError
 from zmanifold.labels import Labels, as_labels, entropy, name_some
 from zmanifold.neighbors import MetricSpace, check_metric, search
+from zmanifold.parameters import as_counts, check_n_neighbors, resolve_device, working_memory
 
 if TYPE_CHECKING:
     import pandas as pd

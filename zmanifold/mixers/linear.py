@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from zmanifold.arrays import check_count
 from zmanifold.errors import InputError
+from zmanifold.parameters import check_count
 
 __all__ = ["LinearMixer", "mix"]
 

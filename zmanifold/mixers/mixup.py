@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from zmanifold.arrays import is_number
 from zmanifold.errors import InputError
 from zmanifold.mixers.linear import LinearMixer, random_ranks
+from zmanifold.parameters import is_number
 
 __all__ = ["Mixup"]
 

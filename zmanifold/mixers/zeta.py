@@ -12,9 +12,9 @@ from scipy.optimize import brentq
 from scipy.special import zeta
 from torch import Tensor
 
-from zmanifold.arrays import check_count, is_number
 from zmanifold.errors import InputError
 from zmanifold.mixers.linear import LinearMixer, random_ranks
+from zmanifold.parameters import check_count, is_number
 
 __all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
 
