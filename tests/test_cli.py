@@ -272,6 +272,64 @@ def test_bad_vicinities(run, sets, train, test, options, message):
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize("lines", [[], ["--lines"]])
+def test_vicinity_draws_an_embedding(run, tmp_path, lines):
+    data = zm.load_dataset("digits", n_samples=220, random_state=0)
+    np.savez(tmp_path / "train.npz", x=data.points[:200], y=data.labels[:200])
+    np.savez(tmp_path / "test.npz", x=data.points[200:], y=data.labels[200:])
+    command = ["vicinity", "--train", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
+    command += ["--metric", "cosine", "--k", 128, "--embed", tmp_path / "tsne.png", *lines]
+    code, _, err = run(*command)
+    assert (code, err) == (0, f"wrote {tmp_path / 'tsne.png'}\n")
+    assert (tmp_path / "tsne.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run(*command)
+    assert code == 2
+    assert "exists: give --overwrite" in err
+
+
+def test_train_prints_the_accuracy_and_writes_all(run, tmp_path):
+    out = tmp_path / "model.pt"
+    command = ["train", "digits", "--mixer", "zeta", "--gamma", "2.8", "--epochs", "2", "--n-train",
+               "300", "--batch-size", "50", "--out", out]  # fmt: skip
+    code, printed, err = run(*command)
+    assert (code, err) == (0, f"wrote {out}, {tmp_path / 'model.json'}\n")
+    assert printed.startswith("accuracy 0.")
+    assert " on 1497 test samples after " in printed
+    content = json.loads((tmp_path / "model.json").read_text())
+    assert f"{content['accuracy']:.4f}" in printed
+    assert content["mixer"] == repr(zm.ZetaMixup(2.8))
+    assert [row["epoch"] for row in content["history"]] == [1, 2]
+    assert run(*command)[0] == 2
+    assert run(*command, "--resume")[0] == 0
+    assert run(*command, "--resume", "--gamma", "4")[0] == 2
+    assert run(*command, "--overwrite", "--gamma", "4")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digits", "--mixer", "zta"], "unknown mixer 'zta': did you mean 'zeta'"),
+        (["digits", "--arch", "big"], "unknown architecture 'big'"),
+        (["digits", "--n-train", "1795"], "n_train=1795 of 1797 samples leaves a part without one"),
+        (["digits", "--out", "model.bin"], "unknown ending of the output '.bin'"),
+        (["digits", "--resume"], "--resume goes with --out"),
+        (["digits", "--mixer", "zeta", "--gamma", "-1"], "gamma=-1.0 must be a number >= 0"),
+        (["digits", "--batch-size", "1439"], "batch_size=1439 is above the 1438 images"),
+        (["crescents"], "'crescents' holds no images"),
+        (["vicinity"], "unknown data set 'vicinity'"),
+    ],
+)
+def test_bad_trainings(run, arguments, message, monkeypatch, tmp_path):
+    from zmanifold import classifiers
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(classifiers, "_randomness", lambda *a: pytest.fail("work has begun"))
+    code, out, err = run("train", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_vicinity_takes_the_splits_of_a_folder(run, tmp_path):
     from PIL import Image
 
@@ -288,7 +346,8 @@ def test_vicinity_takes_the_splits_of_a_folder(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], *[[c, "--help"] for c in ("sweep-id", "vicinity", "datasets")]]
+    "arguments",
+    [["--help"], *[[c, "--help"] for c in ("sweep-id", "train", "vicinity", "datasets")]],
 )
 def test_help_does_not_wait_for_torch(arguments):
     code = (

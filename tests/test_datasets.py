@@ -12,7 +12,7 @@ import pytest
 import zmanifold as zm
 from PIL import Image
 from zmanifold import datasets
-from zmanifold.datasets import available_datasets
+from zmanifold.datasets import Dataset, available_datasets, hold_out
 from zmanifold.errors import InputError
 
 
@@ -347,3 +347,47 @@ def test_debians_fashion_mnist():
         assert loaded.points.shape == (n, 784)
         assert np.bincount(loaded.labels).tolist() == [n // 10] * 10
         assert loaded.points.max() == 1
+
+
+def test_hold_out_keeps_the_shares_of_the_classes():
+    data = zm.load_dataset("digits")
+    train, test = hold_out(data, 1000, random_state=0)
+    assert (len(train.points), len(test.points)) == (1000, 797)
+    both = np.concatenate([train.points, test.points])
+    np.testing.assert_array_equal(np.unique(both, axis=0), np.unique(data.points, axis=0))
+    shares = [np.bincount(part.labels) / len(part.labels) for part in (data, train, test)]
+    np.testing.assert_allclose(shares[1], shares[0], atol=2e-3)
+    np.testing.assert_allclose(shares[2], shares[0], atol=2e-3)
+    again, _ = hold_out(data, 1000, random_state=0)
+    np.testing.assert_array_equal(again.points, train.points)
+
+
+@pytest.mark.parametrize(
+    ("labels", "n_train", "message"),
+    [
+        (
+            np.arange(20) % 2,
+            1,
+            "n_train=1 of 20 samples leaves a part without one of each of the 2",
+        ),
+        (np.arange(20) % 2, 19, "n_train=19 of 20 samples"),
+        (np.arange(20) // 19, 10, r"'x' cannot be cut in two \(.*\): remove classes with a single"),
+        (None, 10, "'x' has no hard labels"),
+        (np.full((20, 2), 0.5), 10, "'x' has no hard labels"),
+    ],
+)
+def test_hold_out_of_too_little(labels, n_train, message):
+    data = Dataset(np.zeros((20, 3)), labels, None, None, "x")
+    with pytest.raises(InputError, match=message):
+        hold_out(data, n_train, random_state=0)
+
+
+def test_soft_labels_from_npz(tmp_path):
+    soft = np.random.default_rng(0).dirichlet([1, 1, 1], 30)
+    np.savez(tmp_path / "soft.npz", x=np.ones((30, 2)), y=soft)
+    loaded = zm.load_dataset(tmp_path / "soft.npz")
+    np.testing.assert_array_equal(loaded.labels, soft)
+    assert loaded.class_names == ("0", "1", "2")
+    np.savez(tmp_path / "bad.npz", x=np.ones((30, 2)), y=soft * 2)
+    with pytest.raises(InputError, match=r"bad: y holds 30 row.s. that are no soft labels"):
+        zm.load_dataset(tmp_path / "bad.npz")

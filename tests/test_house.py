@@ -20,11 +20,11 @@ PACKAGE = ROOT / "zmanifold"
 
 # A module imports from those before it only.
 ORDER = [
-    "errors", "chunking", "parameters", "arrays", "labels", "manifolds", "readers", "datasets",
-    "mixers.linear",
-    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "neighbors", "balls",
-    "dimension", "provenance", "journal", "batches", "sweep", "vicinity", "metrics", "storage",
-    "plotting", "cli", "__main__",
+    "errors", "chunking", "progress", "parameters", "arrays", "labels", "manifolds", "readers",
+    "datasets", "mixers.linear", "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name",
+    "filtering", "neighbors", "balls", "dimension", "provenance", "journal", "batches", "sweep",
+    "vicinity", "metrics", "embedding", "storage", "networks", "classifiers", "plotting", "cli",
+    "__main__",
 ]  # fmt: skip
 
 PUBLIC = {

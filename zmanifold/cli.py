@@ -197,6 +197,100 @@ def sweep_id(
 
 
 @app.command()
+def train(
+    dataset: Annotated[
+        str, typer.Argument(help="A name ('zmanifold datasets' lists them), file or image folder.")
+    ],
+    mixer: Annotated[str, typer.Option(help="none, mixup, zeta or zeta-anchored.")] = "none",
+    gamma: Annotated[float, typer.Option(help="ζ-mixup's strength.")] = 2.8,
+    alpha: Annotated[float, typer.Option(help="mixup's strength α.")] = 1.0,
+    n_mix: Annotated[
+        int | None, typer.Option(help="Samples that ζ-mixup mixes; the whole batch by default.")
+    ] = None,
+    arch: Annotated[str, typer.Option(help="small (for a CPU) or resnet18.")] = "small",
+    epochs: Annotated[int, typer.Option(help="Passes through the data.")] = 10,
+    batch_size: Annotated[int, typer.Option(help="Samples mixed with one another.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="At the start.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="Of all weights.")] = 5e-4,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror images at random.")] = False,
+    crop: Annotated[int, typer.Option(help="Pad by so many pixels and crop at random.")] = 0,
+    n_train: Annotated[
+        int | None,
+        typer.Option(help="Training samples of a source without a test split; 80% by default."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order, mixing and holding out.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the model (.pt), kept after each epoch, and its history (.json)."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted training of --out.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
+    ] = False,
+) -> None:
+    """Train a classifier of images on mixed batches and print its accuracy.
+
+    The accuracy is that on the test split, or on the samples held out of a source without one.
+
+    For example:
+
+      zmanifold train digits --mixer zeta --gamma 2.8
+
+      zmanifold train fashion-mnist --mixer mixup --epochs 6 --out mixup.pt
+
+      zmanifold train cifar10 --arch resnet18 --flip --crop 4 --epochs 60 --out zeta.pt --mixer zeta
+    """
+    from zmanifold.datasets import has_splits, hold_out, load_dataset
+    from zmanifold.mixers.by_name import mixers_by_name
+    from zmanifold.storage import check_output, sidecar_of, write_json
+
+    if resume and (out is None or overwrite):
+        raise InputError("--resume goes with --out and without --overwrite: name the model.")
+    if out is not None:
+        check_output(out, (".pt",), overwrite=overwrite or resume)
+        check_output(sidecar_of(out), (".json",), overwrite=overwrite or resume)
+    (made,) = mixers_by_name([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
+    training = load_dataset(dataset, data_dir=data_dir, random_state=seed)
+    if has_splits(dataset):
+        test = load_dataset(dataset, split="test", data_dir=data_dir)
+    else:
+        count = round(0.8 * len(training.points)) if n_train is None else n_train
+        training, test = hold_out(training, count, random_state=seed)
+
+    from zmanifold.classifiers import train as run
+
+    done = run(
+        training,
+        mixer=made,
+        arch=arch,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        flip=flip,
+        crop=crop,
+        seed=seed,
+        test=test,
+        device=device,
+        checkpoint=out,
+        resume=resume,
+    )
+    accuracy = done.history[-1]["test_accuracy"]
+    seconds = sum(row["seconds"] for row in done.history)
+    typer.echo(f"accuracy {accuracy:.4f} on {len(test.points)} test samples after {seconds:.1f} s")
+    if out is not None:
+        content = {"accuracy": accuracy, "n_test": len(test.points), **done.settings}
+        write_json(sidecar_of(out), content | {"history": list(done.history)})
+        typer.echo(f"wrote {out}, {sidecar_of(out)}", err=True)
+
+
+@app.command()
 def vicinity(
     train: Annotated[
         str,
@@ -218,6 +312,13 @@ def vicinity(
         Path | None,
         typer.Option(help="Write a row a test sample (.parquet or .csv), and settings (.json)."),
     ] = None,
+    embed: Annotated[
+        Path | None,
+        typer.Option(help="Draw a t-SNE of both sets (.png, .svg or .pdf); needs openTSNE."),
+    ] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Lead lines to the neighbours in --embed.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that exist.")
     ] = False,
@@ -234,13 +335,19 @@ def vicinity(
       zmanifold vicinity --train fashion-mnist --test fashion-mnist --k 16 --metric cosine
 
       zmanifold vicinity --train train.npz --test test.npz --out samples.parquet
+
+      zmanifold vicinity --train train.npz --test test.npz --metric cosine --k 128 --embed out.png
     """
     k_values = _parse_integers("--k", k)
     limit = None if memory_limit is None else _parse_bytes(memory_limit)
 
     from zmanifold.datasets import has_splits, load_dataset
-    from zmanifold.storage import check_output, save_table, sidecar_of
+    from zmanifold.storage import check_output, save_figure, save_table, sidecar_of
 
+    if lines and embed is None:
+        raise InputError("--lines goes with --embed: name the picture.")
+    if embed is not None:
+        check_output(embed, (".png", ".svg", ".pdf"), overwrite=overwrite)
     if out is not None:
         check_output(out, overwrite=overwrite)
         check_output(sidecar_of(out), (".json",), overwrite=overwrite)
@@ -281,9 +388,21 @@ def vicinity(
             **environment(),
         }
         save_table(result.to_frame(), out, settings)
+    if embed is not None:
+        from matplotlib.figure import Figure
+
+        from zmanifold.embedding import embed as place
+        from zmanifold.plotting import plot_embedding
+
+        embedding = place(train_set.points, test_set.points, metric=metric)  # type: ignore[arg-type]
+        figure = Figure(figsize=(8, 8), layout="constrained")
+        neighbors = result.indices if lines else None
+        plot_embedding(embedding, train_y, test_y, figure.add_subplot(), neighbors=neighbors)
+        save_figure(figure, embed)
     _print_frame(summary)
-    if out is not None:
-        typer.echo(f"wrote {out}, {sidecar_of(out)}", err=True)
+    written = [str(p) for p in (out, sidecar_of(out) if out else None, embed) if p is not None]
+    if written:
+        typer.echo(f"wrote {', '.join(written)}", err=True)
 
 
 @app.command()

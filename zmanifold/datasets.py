@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,14 @@ from zmanifold.readers import (
     read_names,
 )
 
-__all__ = ["Availability", "Dataset", "available_datasets", "has_splits", "load_dataset"]
+__all__ = [
+    "Availability",
+    "Dataset",
+    "available_datasets",
+    "has_splits",
+    "hold_out",
+    "load_dataset",
+]
 
 Split = Literal["train", "test"]
 Array = NDArray[Any]
@@ -246,6 +253,66 @@ def available_datasets(data_dir: str | os.PathLike[str] | None = None) -> list[A
     return rows + [Availability(f"skdim:{name}", True, "generated") for name in truth]
 
 
+def hold_out(
+    dataset: Dataset, n_train: int, *, random_state: Any = None
+) -> tuple[Dataset, Dataset]:
+    """Cut a labelled data set in two, each class in proportion.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With hard labels.
+    n_train : int
+        How many samples the first part gets; the others make the second.
+    random_state : int, RandomState or None, default=None
+        Source of randomness.
+
+    Returns
+    -------
+    train, test : Dataset
+        Each in the order of the original.
+
+    Raises
+    ------
+    InputError
+        If there are no labels, or a part would not have a sample of each class.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.datasets import hold_out
+    >>> train, test = hold_out(zm.load_dataset("digits"), 1000, random_state=0)
+    >>> len(train.points), len(test.points)
+    (1000, 797)
+    """
+    from sklearn.model_selection import train_test_split
+    from sklearn.utils import check_random_state
+
+    n = len(dataset.points)
+    count = check_count("n_train", n_train)
+    if dataset.labels is None or dataset.labels.ndim != 1:
+        raise InputError(f"{dataset.name!r} has no hard labels: give one class a sample.")
+    n_classes = len(np.unique(dataset.labels))
+    if not n_classes <= count <= n - n_classes:
+        raise InputError(
+            f"n_train={count} of {n} samples leaves a part without one of each of the {n_classes} "
+            f"classes: give {n_classes} to {n - n_classes}."
+        )
+    try:
+        rows = train_test_split(
+            np.arange(n),
+            train_size=count,
+            stratify=dataset.labels,
+            random_state=check_random_state(random_state),
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{dataset.name!r} cannot be cut in two ({first_line(error)}): remove classes with a "
+            "single sample."
+        ) from None
+    return _take(dataset, np.sort(rows[0])), _take(dataset, np.sort(rows[1]))
+
+
 def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
     """Tell whether a source has a test split besides the training one.
 
@@ -277,14 +344,12 @@ def _draw(dataset: Dataset, count: int, rng: np.random.RandomState) -> Dataset:
         raise InputError(
             f"n_samples={count} but {dataset.name!r} has {n} samples: lower n_samples."
         )
-    chosen = np.sort(rng.choice(n, count, replace=False))
-    return Dataset(
-        dataset.points[chosen],
-        None if dataset.labels is None else dataset.labels[chosen],
-        dataset.image_shape,
-        dataset.class_names,
-        dataset.name,
-    )
+    return _take(dataset, np.sort(rng.choice(n, count, replace=False)))
+
+
+def _take(dataset: Dataset, rows: Array) -> Dataset:
+    labels = None if dataset.labels is None else dataset.labels[rows]
+    return replace(dataset, points=dataset.points[rows], labels=labels)
 
 
 # --- generated and bundled ------------------------------------------------------------------

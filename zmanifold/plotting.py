@@ -8,6 +8,7 @@ import numpy as np
 
 from zmanifold.arrays import as_points, as_set_of
 from zmanifold.dimension import LocalPCA, as_neighborhoods
+from zmanifold.embedding import Embedding
 from zmanifold.errors import InputError
 from zmanifold.labels import as_labels
 from zmanifold.mixers import gamma_min
@@ -24,6 +25,7 @@ __all__ = [
     "COLORS",
     "label_colors",
     "plot_ellipses",
+    "plot_embedding",
     "plot_id",
     "plot_labels",
     "plot_vicinity",
@@ -46,6 +48,11 @@ _NAMES = {
     "zeta-anchored": "ζ-mixup, anchored",
 }
 _SPARE_COLORS = ("#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+# Paul Tol's "muted" scheme, for up to ten classes.
+_MANY_COLORS = (
+    "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
+    "#DDCC77", "#CC6677", "#882255", "#AA4499", "#888888",
+)  # fmt: skip
 _CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 
 
@@ -185,12 +192,12 @@ def label_colors(labels: Any) -> NDArray[np.float64]:
     Parameters
     ----------
     labels : array-like of shape (n,) or (n, K)
-        Hard or soft labels of at most 7 classes.
+        Hard or soft labels of at most 10 classes.
 
     Returns
     -------
     ndarray of float64, shape (n, 3)
-        Between 0 and 1, from Okabe and Ito's palette.
+        Between 0 and 1, from Okabe and Ito's palette for up to 7 classes, else from Tol's.
 
     Raises
     ------
@@ -207,12 +214,13 @@ def label_colors(labels: Any) -> NDArray[np.float64]:
 
     checked = as_labels(labels, len(labels), name="labels")
     n_classes = len(checked.classes)
-    if n_classes > len(_CLASS_COLORS):
+    if n_classes > len(_MANY_COLORS):
         raise InputError(
-            f"labels has {n_classes} classes but {len(_CLASS_COLORS)} colours can be told apart: "
+            f"labels has {n_classes} classes but {len(_MANY_COLORS)} colours can be told apart: "
             "select samples of fewer classes."
         )
-    palette = np.array([to_rgb(color) for color in _CLASS_COLORS[:n_classes]])
+    names = _CLASS_COLORS if n_classes <= len(_CLASS_COLORS) else _MANY_COLORS
+    palette = np.array([to_rgb(color) for color in names[:n_classes]])
     colors: NDArray[np.float64] = np.clip(checked.distributions().numpy() @ palette, 0, 1)
     return colors
 
@@ -260,6 +268,79 @@ def plot_labels(points: Any, labels: Any, ax: Axes, *, size: float = 9.0) -> Axe
     style: dict[str, Any] = {"c": label_colors(labels), "s": size, "lw": 0, "rasterized": True}
     ax.scatter(*x.T, **style)
     ax.set_aspect("equal")
+    return ax
+
+
+def plot_embedding(
+    embedding: Embedding,
+    train_y: Any,
+    test_y: Any,
+    ax: Axes,
+    *,
+    neighbors: Any = None,
+) -> Axes:
+    """Draw embedded training samples by class, and test samples as squares among them.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        What `zmanifold.embedding.embed` returned.
+    train_y : array-like of shape (n,) or (n, K)
+        Labels of the training samples; a soft label counts as its largest entry.
+    test_y : array-like of shape (q,)
+        Classes of the test samples, among those of the training samples.
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    neighbors : array-like of int, shape (q, k), optional
+        Row numbers of training samples to which lines lead from each test sample: its neighbours
+        in the original space, as `VicinityResult.indices` holds them.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `ax`; each class's name stands at the median of its samples.
+
+    Raises
+    ------
+    InputError
+        If labels and coordinates do not fit, or there are more than 10 classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from zmanifold.embedding import Embedding
+    >>> from zmanifold.plotting import plot_embedding
+    >>> embedding = Embedding(np.eye(4)[:, :2], np.zeros((1, 2)))
+    >>> ax = plot_embedding(embedding, [0, 1, 0, 1], [1], Figure().add_subplot())
+    """
+    from matplotlib.patheffects import withStroke
+
+    train, test = embedding.train, embedding.test
+    labels = as_labels(train_y, len(train), name="train_y")
+    own = as_labels(test_y, len(test), name="test_y", classes=labels.classes)
+    # Every class keeps its colour, whether it occurs or not.
+    palette = label_colors(labels.classes)
+    size = float(np.clip(6000 / len(train), 1.5, 14))
+    colors = palette[labels.codes.numpy()]
+    ax.scatter(train[:, 0], train[:, 1], c=colors, s=size, lw=0, alpha=0.7, rasterized=True)
+    if neighbors is not None:
+        hoods = as_neighborhoods(neighbors, len(train), least=1).numpy()
+        for place, hood in zip(test, hoods, strict=True):
+            ends = np.stack([np.broadcast_to(place, (len(hood), 2)), train[hood]])
+            ax.plot(*ends.transpose(2, 0, 1), color="0.4", lw=0.3, alpha=0.4, zorder=1.5)
+    squares = palette[own.codes.numpy()]
+    mark = float(np.clip(2000 / len(test), 10, 55))
+    ax.scatter(test[:, 0], test[:, 1], c=squares, s=mark, marker="s", ec="black", lw=0.9, zorder=3)
+    for code, name in enumerate(labels.classes):
+        members = train[labels.codes.numpy() == code]
+        if len(members):
+            middle = np.median(members, axis=0)
+            halo = [withStroke(linewidth=2.5, foreground="white")]
+            style: dict[str, Any] = {"ha": "center", "va": "center", "path_effects": halo}
+            ax.text(middle[0], middle[1], str(name), fontsize=11, zorder=4, **style)
+    ax.set_xticks([])
+    ax.set_yticks([])
     return ax
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -33,6 +32,7 @@ from zmanifold.parameters import (
     resolve_device,
     working_memory,
 )
+from zmanifold.progress import progress_bar
 from zmanifold.provenance import device_name, environment
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ class Sweep:
         if journal is not None:
             self.begin(journal)
             finished = journal.finished(self.name)
-        with _progress(progress, len(self.seeds) * len(self.strengths), self.name) as advance:
+        with progress_bar(progress, len(self.seeds) * len(self.strengths), self.name) as advance:
             for seed in self.seeds:
                 for strength in self.strengths:
                     keys = {k: strength.cell(k, seed) for k in self.k_values}
@@ -450,33 +450,3 @@ def _as_strength(label: object, mixer: Any) -> _Strength:
 def _strength_of(mixer: Any, name: str) -> float:
     value: Any = getattr(mixer, name, None)
     return float(value) if is_number(value) else math.nan
-
-
-@contextlib.contextmanager
-def _progress(wanted: bool, total: int, name: str) -> Iterator[Callable[[], object]]:
-    """Yield a function that advances a bar; the bar is only drawn for a person."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    if not wanted or not (console.is_terminal or console.is_jupyter):
-        yield lambda: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda: bar.advance(task)
