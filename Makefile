@@ -10,6 +10,7 @@ figures: .venv/.runtime
 	$(BIN)/python experiments/figure_2.py
 	$(BIN)/python experiments/figure_6.py --images $(DATASET)
 	$(BIN)/python experiments/figure_7.py
+	$(BIN)/python experiments/figure_8.py --images $(DATASET)
 
 claims: .venv/.runtime
 	$(BIN)/python experiments/claims.py
@@ -22,7 +23,7 @@ test: .venv/.test
 
 .venv/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) --constraint constraints.txt --editable .
+	$(PIP) --constraint constraints.txt --editable '.[tsne]'
 	touch $@
 
 .venv/.test: .venv/.runtime

@@ -294,8 +294,9 @@ def draw_images(area: Any, run: Run, chosen: NDArray[Any]) -> None:
         return
     area.suptitle(f"(a) {GROUPS['selected']}: {shown} (seed {run.seed})", fontsize=11)
     assert run.test.image_shape is not None
-    for ax, i in zip(np.ravel(area.subplots(1, N_IMAGES)), [*chosen, *[None] * N_IMAGES],
-                     strict=False):  # fmt: skip
+    # Few images are not blown up to the width of the figure.
+    axes = np.ravel(area.subplots(1, max(len(chosen), 8)))
+    for ax, i in zip(axes, [*chosen, *[None] * len(axes)], strict=False):
         ax.set_axis_off()
         if i is None:
             continue

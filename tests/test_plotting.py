@@ -6,10 +6,12 @@ import pytest
 import zmanifold as zm
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from zmanifold.embedding import Embedding
 from zmanifold.errors import InputError
 from zmanifold.plotting import (
     label_colors,
     plot_ellipses,
+    plot_embedding,
     plot_id,
     plot_labels,
     plot_vicinity,
@@ -148,3 +150,23 @@ def test_the_vicinity_that_is_drawn(rng):
     )
     with pytest.raises(InputError, match="sample=4 is one of 4 test samples"):
         plot_vicinity(X, y, T, result, ax, sample=4)
+
+
+def test_an_embedding_is_drawn_in_one_frame(rng):
+    embedding = Embedding(rng.normal(size=(40, 2)), rng.normal(size=(3, 2)))
+    train_y, test_y = np.array(["a", "b"])[np.arange(40) % 2], ["b", "a", "b"]
+    near = rng.integers(0, 40, (3, 5))
+    ax = plot_embedding(embedding, train_y, test_y, Figure().add_subplot(), neighbors=near)
+    train, test = ax.collections
+    np.testing.assert_array_equal(train.get_offsets(), embedding.train)
+    np.testing.assert_array_equal(test.get_offsets(), embedding.test)
+    np.testing.assert_array_equal(test.get_facecolors()[:2, :3], train.get_facecolors()[[1, 0], :3])
+    assert len(ax.lines) == 15
+    ends = [[embedding.test[q], embedding.train[row]] for q in range(3) for row in near[q]]
+    for line, expected in zip(ax.lines, ends, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), expected)
+    for text in ax.texts:
+        members = embedding.train[train_y == text.get_text()]
+        assert text.get_position() == tuple(np.median(members, axis=0))
+    with pytest.raises(InputError, match="test_y holds label 'c' in row 0"):
+        plot_embedding(embedding, train_y, ["c", "a", "b"], ax)
