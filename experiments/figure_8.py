@@ -5,8 +5,9 @@ Claim:    test images that the ERM and the mixup model get wrong and the ζ-mixu
           space (the paper: 12 of 14 and +208.2% for derm7point, 14 of 14 and +1908.8% for ISIC
           2017).
 Command:  make figures, or: python experiments/figure_8.py --images fashion-mnist
-Writes:   figures/figure_8.png, .svg, .json (settings and numbers), with other images than digits
-          under their name, and the features in figures/features/ (for `zmanifold vicinity`)
+Writes:   figures/figure_8.png, .svg, .json (settings and numbers) and .md (the table), with other
+          images than digits under their name, and the features in figures/features/ (for
+          `zmanifold vicinity`)
 Runtime:  see "seconds" in the .json, with the device and the versions
 
 That selection favours ζ-mixup by construction. Beside it stand the mirrored selection (mixup right,
@@ -30,7 +31,7 @@ from zmanifold.datasets import has_splits, hold_out
 from zmanifold.embedding import embed
 from zmanifold.plotting import COLORS, plot_embedding
 from zmanifold.provenance import environment
-from zmanifold.storage import save_figure, write_json
+from zmanifold.storage import save_figure, write_atomically, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,6 +115,8 @@ def main(
     figure = draw(runs, table, lines)
     for ending in (".png", ".svg"):
         save_figure(figure, out / f"{stem}{ending}")
+    report = to_markdown(table)
+    write_atomically(out / f"{stem}.md", lambda part: part.write_text(report, encoding="utf-8"))
     write_json(
         out / f"{stem}.json",
         {
@@ -137,10 +140,8 @@ def main(
             "selected_samples": selected_samples(runs),
         },
     )
-    for row in table:
-        if row["seed"] is None and row["model"] == DRAWN:
-            typer.echo(sentence(row))
-    typer.echo(f"wrote {out / stem}.png, .svg, .json")
+    typer.echo(report)
+    typer.echo(f"wrote {out / stem}.png, .svg, .json, .md")
 
 
 def split(images: str, setting: Setting, seed: int) -> tuple[Dataset, Dataset]:
@@ -230,16 +231,25 @@ def ratio(zeta: Any, mixup: Any, axis: int = -1) -> Any:
         return 100 * (zeta.sum(axis=axis) / mixup.sum(axis=axis) - 1)
 
 
-def sentence(row: dict[str, Any]) -> str:
-    """Say one row in words."""
-    what = f"{row['model']}, {GROUPS[row['group']]}"
-    if row["percent"] is None:
-        return f"{what}: {row['n_samples']} samples, nothing to compare"
-    within = f" [{row['interval'][0]:+.1f}%, {row['interval'][1]:+.1f}%]" if row["interval"] else ""
-    return (
-        f"{what}: more neighbours of the right class than under mixup in {row['more']} of "
-        f"{row['n_samples']}, {row['percent']:+.1f}%{within} overall"
-    )
+def to_markdown(table: list[dict[str, Any]]) -> str:
+    """Lay out the rows that pool the seeds."""
+    lines = [
+        "| test samples | ζ-mixup | n | more under ζ-mixup | fewer | mixup | ζ-mixup | overall |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for group, about in GROUPS.items():
+        for row in (r for r in table if r["seed"] is None and r["group"] == group):
+            cells = [about, f"γ = {row['model'].removeprefix('zeta-')}"]
+            cells += [str(row[key]) for key in ("n_samples", "more", "fewer")]
+            if row["percent"] is None:
+                cells += ["-", "-", "nothing to compare"]
+            else:
+                cells += [f"{row[key]:.1f}" for key in ("mean_mixup", "mean_zeta")]
+                ends = row["interval"]
+                within = f" [{ends[0]:+.1f}%, {ends[1]:+.1f}%]" if ends else ""
+                cells.append(f"{row['percent']:+.1f}%{within}")
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def selected_samples(runs: list[Run]) -> list[dict[str, Any]]:

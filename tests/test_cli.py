@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zmanifold as zm
-from zmanifold import cli
+from zmanifold import cli, parsing
 
 FAST = ["--n-samples", "200", "--neighbors", "8", "--seeds", "1"]
 
@@ -116,14 +116,14 @@ def test_datasets_are_listed(run, tmp_path):
     ],
 )
 def test_gamma_ranges(text, gammas):
-    assert cli._parse_gammas(text) == gammas
+    assert parsing.parse_gammas(text) == gammas
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("1048576", 2**20), ("512MiB", 2**29), ("1.5 GB", 3 * 2**29), ("2g", 2**31)]
 )
 def test_sizes(text, size):
-    assert cli._parse_bytes(text) == size
+    assert parsing.parse_bytes(text) == size
 
 
 ONE = ["sweep-id", "helix-r3"]

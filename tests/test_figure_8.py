@@ -29,7 +29,7 @@ def drawn(tmp_path_factory):
 def test_it_draws_and_repeats(drawn):
     folder, _ = drawn
     names = {path.name for path in folder.iterdir()}
-    assert names == {"figure_8.png", "figure_8.svg", "figure_8.json", "features"}
+    assert names == {"figure_8.png", "figure_8.svg", "figure_8.json", "figure_8.md", "features"}
     first, second = (json.loads((f / "figure_8.json").read_text()) for f in drawn)
     for key in ("table", "accuracy", "selected_samples"):
         assert first[key] == second[key]
@@ -102,8 +102,10 @@ def test_nothing_to_compare(pair, n):
     assert row["n_samples"] == n
     assert row["percent"] is None
     assert row["interval"] is None
-    row |= {"model": "zeta-2.8", "group": "selected"}
-    assert figure_8.sentence(row).endswith(f"{n} samples, nothing to compare")
+    row |= {"model": "zeta-2.8", "group": "selected", "seed": None}
+    last = figure_8.to_markdown([row]).splitlines()[-1]
+    assert f"| γ = 2.8 | {n} |" in last
+    assert last.endswith("| - | - | nothing to compare |")
 
 
 def test_the_picture_without_a_selected_sample(tmp_path):

@@ -23,8 +23,8 @@ ORDER = [
     "errors", "chunking", "progress", "parameters", "arrays", "labels", "manifolds", "readers",
     "datasets", "mixers.linear", "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name",
     "filtering", "neighbors", "balls", "dimension", "provenance", "journal", "batches", "sweep",
-    "vicinity", "metrics", "embedding", "storage", "networks", "classifiers", "plotting", "cli",
-    "__main__",
+    "vicinity", "metrics", "embedding", "storage", "networks", "classifiers", "plotting",
+    "parsing", "cli", "__main__",
 ]  # fmt: skip
 
 PUBLIC = {
@@ -87,6 +87,10 @@ def test_constraints_pin_every_direct_dependency():
     needed = {canonicalize_name(Requirement(text).name) for group in groups for text in group}
     assert needed <= pinned
     assert all(line.startswith("#") or "==" in line for line in lines)
+
+
+def test_the_readme_shows_figure_8s_table():
+    assert (ROOT / "figures" / "figure_8.md").read_text() in (ROOT / "README.md").read_text()
 
 
 def test_the_readmes_table_is_the_figures():

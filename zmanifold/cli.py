@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from zmanifold.errors import InputError
+from zmanifold.parsing import parse_bytes, parse_gammas, parse_integers, parse_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+# Options that several commands have.
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+MemoryLimit = Annotated[
+    str | None, typer.Option(help="Working memory above the data: 512MiB, 2GiB...")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Alpha = Annotated[float, typer.Option(help="mixup's strength α.")]
+NMix = Annotated[
+    int | None, typer.Option(help="Samples that ζ-mixup mixes; the whole batch by default.")
+]
 
 
 def main() -> NoReturn:
@@ -62,10 +74,8 @@ def sweep_id(
     mixer: Annotated[
         str, typer.Option(help="Any of none (the original), mixup, zeta, zeta-anchored.")
     ] = "none,mixup,zeta",
-    alpha: Annotated[float, typer.Option(help="mixup's strength α.")] = 1.0,
-    n_mix: Annotated[
-        int | None, typer.Option(help="Samples that ζ-mixup mixes; the whole batch by default.")
-    ] = None,
+    alpha: Alpha = 1.0,
+    n_mix: NMix = None,
     batch_size: Annotated[int, typer.Option(help="Samples mixed with one another.")] = 32,
     seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, ...")] = 3,
     n_queries: Annotated[
@@ -75,16 +85,12 @@ def sweep_id(
         int | None, typer.Option(help="Use or generate so many samples of each data set.")
     ] = None,
     split: Annotated[str, typer.Option(help="train or test, where the data has both.")] = "train",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
-    ] = None,
+    data_dir: DataDir = None,
     data_seed: Annotated[
         int, typer.Option(help="Seed for generating data and for --n-samples.")
     ] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    memory_limit: Annotated[
-        str | None, typer.Option(help="Working memory above the data: 512MiB, 2GiB...")
-    ] = None,
+    device: Device = "auto",
+    memory_limit: MemoryLimit = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Write the table (.parquet or .csv) and its settings (.json)."),
@@ -95,9 +101,7 @@ def sweep_id(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run's journal beside --out.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure local intrinsic dimension against the mixing strength.
 
@@ -114,9 +118,9 @@ def sweep_id(
 
       zmanifold sweep-id mine.npz --mixer none,mixup,zeta,zeta-anchored --out run.csv
     """
-    gammas = _parse_gammas(gamma)
-    k_values = _parse_integers("--neighbors", neighbors)
-    limit = None if memory_limit is None else _parse_bytes(memory_limit)
+    gammas = parse_gammas(gamma)
+    k_values = parse_integers("--neighbors", neighbors)
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
 
     from zmanifold.datasets import load_dataset
     from zmanifold.journal import Journal
@@ -138,7 +142,7 @@ def sweep_id(
         check_output(journal_of(out), (".journal",), overwrite=replace)
     if plot is not None:
         check_output(plot, (".png", ".svg", ".pdf"), overwrite=replace)
-    mixers = mixers_by_name(_parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
+    mixers = mixers_by_name(parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
 
     from zmanifold.sweep import prepare_sweep
 
@@ -203,10 +207,8 @@ def train(
     ],
     mixer: Annotated[str, typer.Option(help="none, mixup, zeta or zeta-anchored.")] = "none",
     gamma: Annotated[float, typer.Option(help="ζ-mixup's strength.")] = 2.8,
-    alpha: Annotated[float, typer.Option(help="mixup's strength α.")] = 1.0,
-    n_mix: Annotated[
-        int | None, typer.Option(help="Samples that ζ-mixup mixes; the whole batch by default.")
-    ] = None,
+    alpha: Alpha = 1.0,
+    n_mix: NMix = None,
     arch: Annotated[str, typer.Option(help="small (for a CPU) or resnet18.")] = "small",
     epochs: Annotated[int, typer.Option(help="Passes through the data.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Samples mixed with one another.")] = 128,
@@ -218,11 +220,9 @@ def train(
         int | None,
         typer.Option(help="Training samples of a source without a test split; 80% by default."),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
-    ] = None,
+    data_dir: DataDir = None,
     seed: Annotated[int, typer.Option(help="Of weights, order, mixing and holding out.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     out: Annotated[
         Path | None,
         typer.Option(help="Write the model (.pt), kept after each epoch, and its history (.json)."),
@@ -230,9 +230,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted training of --out.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a classifier of images on mixed batches and print its accuracy.
 
@@ -301,13 +299,9 @@ def vicinity(
     ],
     k: Annotated[str, typer.Option(help="Neighbourhood sizes, K,K,...")] = "8,16",
     metric: Annotated[str, typer.Option(help="euclidean or cosine.")] = "euclidean",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    memory_limit: Annotated[
-        str | None, typer.Option(help="Working memory above the data: 512MiB, 2GiB...")
-    ] = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    memory_limit: MemoryLimit = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Write a row a test sample (.parquet or .csv), and settings (.json)."),
@@ -319,9 +313,7 @@ def vicinity(
     lines: Annotated[
         bool, typer.Option("--lines", help="Lead lines to the neighbours in --embed.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure what surrounds test samples: the nearest training samples, and their labels.
 
@@ -338,8 +330,8 @@ def vicinity(
 
       zmanifold vicinity --train train.npz --test test.npz --metric cosine --k 128 --embed out.png
     """
-    k_values = _parse_integers("--k", k)
-    limit = None if memory_limit is None else _parse_bytes(memory_limit)
+    k_values = parse_integers("--k", k)
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
 
     from zmanifold.datasets import has_splits, load_dataset
     from zmanifold.storage import check_output, save_figure, save_table, sidecar_of
@@ -407,9 +399,7 @@ def vicinity(
 
 @app.command()
 def datasets(
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is looked in, too.")
-    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """List the data sets that can be loaded here, and how to get the others.
 
@@ -452,47 +442,6 @@ def _complain(message: str, code: int) -> int:
     if message:
         typer.echo(f"zmanifold: {' '.join(message.split())}", err=True)
     return code
-
-
-def _parse_list(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _parse_gammas(text: str) -> list[float]:
-    """Read START:STOP:STEP (both ends in) or a list."""
-    rule = "give START:STOP:STEP with 0 <= START <= STOP and STEP > 0, or numbers >= 0 by commas"
-    try:
-        if ":" in text:
-            start, stop, step = map(float, text.split(":"))
-            if not (0 <= start <= stop < 1e6 and 1e-6 <= step < 1e6):
-                raise InputError(
-                    f"--gamma {text} is empty, reversed, negative or too fine: {rule}."
-                )
-            # A step that misses the end by rounding alone still reaches it.
-            count = int((stop - start) / step + 1e-9) + 1
-            return [round(start + i * step, 10) for i in range(count)]
-        values = list(dict.fromkeys(map(float, _parse_list(text))))
-    except InputError:
-        raise
-    except ValueError:
-        raise InputError(f"--gamma {text} is not a range or a list of numbers: {rule}.") from None
-    if not values or not all(0 <= value < 1e6 for value in values):
-        raise InputError(f"--gamma {text} is empty or holds a number outside [0, 1e6): {rule}.")
-    return values
-
-
-def _parse_integers(option: str, text: str) -> list[int]:
-    try:
-        return [int(item) for item in _parse_list(text)]
-    except ValueError:
-        raise InputError(f"{option} {text} is not a list of whole numbers: give 8,128.") from None
-
-
-def _parse_bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    if not match:
-        raise InputError(f"--memory-limit {text} is not a size: give 512MiB or 2GiB.")
-    return int(float(match[1]) * _BINARY_UNITS[match[2]])
 
 
 def _named_labels(dataset: Dataset) -> NDArray[Any]:

@@ -115,9 +115,9 @@ def embed(
         raise InputError("t-SNE needs openTSNE: pip install 'zmanifold[tsne]'.") from None
     tsne = openTSNE.TSNE(perplexity=float(perplexity), metric="euclidean", random_state=seed)
     with np.errstate(all="ignore"):
-        fitted = tsne.fit(x.numpy())
+        fitted = tsne.fit(x.float().numpy())
         near = min(_PLACING_PERPLEXITY, (n - 1) / 3)
-        moved = fitted.transform(placed.numpy(), perplexity=near, k=math.floor(3 * near))
+        moved = fitted.transform(placed.float().numpy(), perplexity=near, k=math.floor(3 * near))
     embedding = Embedding(np.array(fitted), np.array(moved))
     if not (np.isfinite(embedding.train).all() and np.isfinite(embedding.test).all()):
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +22,8 @@ __all__ = ["ARCHITECTURES", "Classifier", "ResNet18", "SmallNet", "as_images", "
 _INFERENCE_BATCH = 1000
 
 
-class Classifier(nn.Module, ABC):
-    """A network whose last layer is linear on features.
+class Classifier(nn.Module):
+    """Convolutions, averaged over the image, and a linear layer.
 
     Parameters
     ----------
@@ -34,8 +33,16 @@ class Classifier(nn.Module, ABC):
         The number of classes.
     n_features : int
         The width of the penultimate layer.
+
+    Attributes
+    ----------
+    layers : nn.Sequential
+        From standardised images to n_features maps.
+    head : nn.Linear
+        From features to logits.
     """
 
+    layers: nn.Sequential
     mean: Tensor
     std: Tensor
 
@@ -48,13 +55,10 @@ class Classifier(nn.Module, ABC):
         self.register_buffer("mean", torch.zeros(image_shape[0], 1, 1))
         self.register_buffer("std", torch.ones(image_shape[0], 1, 1))
 
-    @abstractmethod
-    def body(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
-        """Return the features of standardised images."""
-
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
-        """Return the penultimate layer's outputs."""
-        return self.body((x - self.mean) / self.std)
+        """Return the penultimate layer's outputs, averaged over the image."""
+        mean: Tensor = self.layers((x - self.mean) / self.std).mean(dim=(2, 3))
+        return mean
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the classes' logits."""
@@ -136,11 +140,6 @@ class SmallNet(Classifier):
             nn.ReLU(),
         )
 
-    def body(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
-        """Return the features of standardised images, averaged over the image."""
-        mean: Tensor = self.layers(x).mean(dim=(2, 3))
-        return mean
-
 
 class ResNet18(Classifier):
     """ResNet-18 as it is used for CIFAR: a 3 x 3 stem without pooling, 11 million parameters.
@@ -171,11 +170,6 @@ class ResNet18(Classifier):
         for n_in, n_out, stride in widths:
             blocks += [_Residual(n_in, n_out, stride), _Residual(n_out, n_out, 1)]
         self.layers = nn.Sequential(*_convolution(image_shape[0], 64), nn.ReLU(), *blocks)
-
-    def body(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
-        """Return the features of standardised images, averaged over the image."""
-        mean: Tensor = self.layers(x).mean(dim=(2, 3))
-        return mean
 
 
 class _Residual(nn.Module):
