@@ -297,7 +297,7 @@ def draw(runs: list[Run], table: list[dict[str, Any]], lines: bool) -> Figure:
 def draw_images(area: Any, run: Run, chosen: NDArray[Any]) -> None:
     """Draw the selected test images with their true class and mixup's."""
     total = int(run.group("selected", DRAWN).sum())
-    names = run.test.class_names or ()
+    names = np.asarray(run.test.class_names)
     shown = f"the first {len(chosen)} of {total}" if total > len(chosen) else f"all {total}"
     if not total:
         area.suptitle(f"(a) {GROUPS['selected']}: no such test sample in any seed", fontsize=11)
@@ -327,7 +327,10 @@ def draw_embedding(ax: Any, run: Run, chosen: NDArray[Any], name: str, lines: bo
         neighbors = zm.vicinity(
             train_x, soft, test_x[placed], labels, n_neighbors=N_NEIGHBORS, metric="cosine"
         ).indices
-    plot_embedding(embedding, soft, run.labels[placed], ax, neighbors=neighbors)
+    names = np.asarray(run.test.class_names)
+    plot_embedding(
+        embedding, names[soft.argmax(axis=1)], names[run.labels[placed]], ax, neighbors=neighbors
+    )
     if not len(chosen):
         ax.set_xlabel("no sample is selected: the square is the first test sample")
         return

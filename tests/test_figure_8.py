@@ -61,7 +61,7 @@ def test_the_counts_follow_from_the_saved_features(drawn):
 
 
 def made_up(predicted, labels):
-    data = Dataset(np.zeros((len(labels), 4)), labels, (1, 2, 2), ("a", "b", "c"), "x")
+    data = Dataset(np.zeros((len(labels), 4)), labels, (1, 2, 2), ("a", "b"), "x")
     return Run(0, data, labels, {}, predicted, {}, {})
 
 

@@ -90,7 +90,17 @@ def test_constraints_pin_every_direct_dependency():
 
 
 def test_the_readme_shows_figure_8s_table():
-    assert (ROOT / "figures" / "figure_8.md").read_text() in (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert (ROOT / "figures" / "figure_8.md").read_text() in readme
+    table = json.loads((ROOT / "figures" / "figure_8_fashion-mnist.json").read_text())["table"]
+    selected, mirrored = (
+        row
+        for row in table
+        if row["seed"] is None and row["model"] == "zeta-2.8" and row["group"] != "all"
+    )
+    said = f"more in {selected['more']} of {selected['n_samples']} selected samples, "
+    assert said + f"{selected['percent']:+.1f}% overall" in readme
+    assert f"{mirrored['percent']:+.1f}% turned" in readme
 
 
 def test_the_readmes_table_is_the_figures():
