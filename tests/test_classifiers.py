@@ -141,7 +141,7 @@ def test_a_killed_command_goes_on_to_the_same_weights(tmp_path):
     assert same(load_training(whole), load_training(killed))
     again = subprocess.run([*command, "--out", killed], capture_output=True, text=True)
     assert again.returncode == 2
-    assert "exists: give --overwrite" in again.stderr
+    assert "exists: give --resume to go on, --overwrite" in again.stderr
 
 
 class Evil:

@@ -47,7 +47,7 @@ def test_files(run, tmp_path, ending):
     before = out.read_bytes()
     code, _, err = run(*command)
     assert code == 2
-    assert "exists: give --overwrite or another name" in err
+    assert "exists: give --resume to go on, --overwrite to begin anew or another name" in err
     # Bad input touches nothing, with --overwrite neither.
     assert run(*command, "--overwrite", "--batch-size", 1)[0] == 2
     assert out.read_bytes() == before

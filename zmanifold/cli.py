@@ -137,9 +137,9 @@ def sweep_id(
         raise InputError("--resume goes with --out and without --overwrite: name the run's table.")
     replace = overwrite or resume
     if out is not None:
-        check_output(out, overwrite=replace)
-        check_output(sidecar_of(out), (".json",), overwrite=replace)
-        check_output(journal_of(out), (".journal",), overwrite=replace)
+        check_output(out, overwrite=replace, resumable=True)
+        check_output(sidecar_of(out), (".json",), overwrite=replace, resumable=True)
+        check_output(journal_of(out), (".journal",), overwrite=replace, resumable=True)
     if plot is not None:
         check_output(plot, (".png", ".svg", ".pdf"), overwrite=replace)
     mixers = mixers_by_name(parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
@@ -251,8 +251,9 @@ def train(
     if resume and (out is None or overwrite):
         raise InputError("--resume goes with --out and without --overwrite: name the model.")
     if out is not None:
-        check_output(out, (".pt",), overwrite=overwrite or resume)
-        check_output(sidecar_of(out), (".json",), overwrite=overwrite or resume)
+        replace = overwrite or resume
+        check_output(out, (".pt",), overwrite=replace, resumable=True)
+        check_output(sidecar_of(out), (".json",), overwrite=replace, resumable=True)
     (made,) = mixers_by_name([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
     training = load_dataset(dataset, data_dir=data_dir, random_state=seed)
     if has_splits(dataset):

@@ -57,7 +57,13 @@ def journal_of(path: Path) -> Path:
     return path.with_suffix(".journal")
 
 
-def check_output(path: Path, endings: tuple[str, ...] = _TABLE_ENDINGS, *, overwrite: bool) -> None:
+def check_output(
+    path: Path,
+    endings: tuple[str, ...] = _TABLE_ENDINGS,
+    *,
+    overwrite: bool,
+    resumable: bool = False,
+) -> None:
     """Refuse a path that could not be written, before the work whose result it shall hold.
 
     Parameters
@@ -68,6 +74,8 @@ def check_output(path: Path, endings: tuple[str, ...] = _TABLE_ENDINGS, *, overw
         The endings allowed; the ending chooses the format.
     overwrite : bool
         Whether the file may exist already.
+    resumable : bool, default=False
+        Whether the message shall name --resume for a file that exists.
 
     Raises
     ------
@@ -97,7 +105,8 @@ def check_output(path: Path, endings: tuple[str, ...] = _TABLE_ENDINGS, *, overw
     if path.is_dir():
         raise InputError(f"the output {str(path)!r} is a folder: give a file name.")
     if path.exists() and not overwrite:
-        raise InputError(f"the output {str(path)!r} exists: give --overwrite or another name.")
+        remedy = "--resume to go on, --overwrite to begin anew" if resumable else "--overwrite"
+        raise InputError(f"the output {str(path)!r} exists: give {remedy} or another name.")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
