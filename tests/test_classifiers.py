@@ -16,6 +16,7 @@ from zmanifold import classifiers
 from zmanifold.classifiers import load_training, train
 from zmanifold.datasets import Dataset, hold_out
 from zmanifold.errors import InputError
+from zmanifold.networks import make_classifier
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,30 @@ def test_it_learns(digits, mixer):
     # Down to a fifth after 40, 60 and 80 per cent.
     expected = [0.1] * 6 + [0.02] * 3 + [0.004] * 3 + [0.0008] * 3
     np.testing.assert_allclose(frame["learning_rate"], expected)
+
+
+def test_a_step_is_nesterovs_with_weight_decay(digits):
+    """Against the update written out: v = 0.9 v + g, w -= rate (g + 0.9 v), g with decay."""
+    training, _ = digits
+    settings = {"epochs": 2, "batch_size": 100, "learning_rate": 0.05, "weight_decay": 0.01}
+    done = train(training, seed=5, device="cpu", progress=False, **settings)
+    model = make_classifier("small", (1, 8, 8), 10, seed=5)
+    images = torch.from_numpy(training.points).view(-1, 1, 8, 8)
+    model.standardise(images)
+    velocity = [torch.zeros_like(p) for p in model.parameters()]
+    for epoch, rate in enumerate([0.05, 0.05 * 0.2]):
+        shuffle, _ = classifiers._randomness(5, epoch, 300, torch.device("cpu"))
+        for rows in shuffle.view(3, 100):
+            chosen = model(images[rows]).log_softmax(dim=1)
+            loss = -chosen[torch.arange(100), torch.from_numpy(training.labels)[rows]].mean()
+            gradients = torch.autograd.grad(loss, list(model.parameters()))
+            with torch.no_grad():
+                for p, g, v in zip(model.parameters(), gradients, velocity, strict=True):
+                    g = g + 0.01 * p
+                    v.mul_(0.9).add_(g)
+                    p.sub_(rate * (g + 0.9 * v))
+    for ours, by_hand in zip(done.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, by_hand, rtol=1e-3, atol=2e-4)
 
 
 def test_one_seed_one_result(digits):
