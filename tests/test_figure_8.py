@@ -15,9 +15,7 @@ from figure_8 import Run
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figure_8")
     with pytest.MonkeyPatch.context() as patch:
-        setting = figure_8.Setting(
-            n_train=100, n_test=None, epochs=3, batch_size=25, n_mixed_sets=4
-        )
+        setting = figure_8.Setting(n_train=100, epochs=3, batch_size=25, n_mixed_sets=4)
         patch.setitem(figure_8.SETTINGS, "digits", setting)
         patch.setattr(figure_8, "SEEDS", (0, 1))
         figure_8.main(images="digits", lines=True, device="cpu", out=folder)

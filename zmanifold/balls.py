@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -12,6 +14,9 @@ from zmanifold.chunking import chunks
 from zmanifold.filtering import Filter, full_precision, pair_distances, suits_a_tree
 
 __all__ = ["count_memberships"]
+
+# Numbers of balls, and of the points beside each.
+_Pairs = tuple[Tensor, Tensor]
 
 
 def count_memberships(
@@ -54,21 +59,25 @@ def count_memberships(
     per_ball = torch.zeros(len(centres), dtype=torch.int64, device=points.device)
     per_point = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     if suits_a_tree(points):
-        _count_by_tree(centres, radii, points, per_ball, per_point, memory)
+        open_pairs = _pairs_by_tree(centres, radii, points, memory)
     else:
-        with full_precision():
-            _count_by_products(centres, radii, points, per_ball, per_point, memory)
+        open_pairs = _pairs_by_products(centres, radii, points, per_ball, per_point, memory)
+    for balls, found in open_pairs:
+        for part in chunks(len(balls), memory // (32 * points.shape[1])):
+            ball, point = balls[part], found[part]
+            inside = pair_distances(centres[ball], points[point], memory) <= radii[ball]
+            per_ball += torch.bincount(ball[inside], minlength=len(centres))
+            per_point += torch.bincount(point[inside], minlength=len(points))
     return per_ball, per_point
 
 
-def _count_by_tree(
+def _pairs_by_tree(
     centres: Float[Tensor, "b d"],
     radii: Float64[Tensor, " b"],
     points: Float[Tensor, "n d"],
-    per_ball: Int64[Tensor, " b"],
-    per_point: Int64[Tensor, " n"],
     memory: int,
-) -> None:
+) -> Iterator[_Pairs]:
+    """Yield every pair of a ball and a point that may be inside."""
     tree = cKDTree(points.double().numpy())
     at = centres.double().numpy()
     # The tree compares squares: a little more than the radius loses no point at the edge.
@@ -79,47 +88,27 @@ def _count_by_tree(
         members = tree.query_ball_point(at[part], reach[part])
         balls = np.repeat(np.arange(part.start, part.stop), sizes[part])
         found = np.concatenate([np.asarray(m, np.int64) for m in members])
-        _count_pairs(
-            torch.from_numpy(balls), torch.from_numpy(found), centres, radii, points,
-            per_ball, per_point, memory,
-        )  # fmt: skip
+        yield torch.from_numpy(balls), torch.from_numpy(found)
 
 
-def _count_by_products(
+def _pairs_by_products(
     centres: Float[Tensor, "b d"],
     radii: Float64[Tensor, " b"],
     points: Float[Tensor, "n d"],
     per_ball: Int64[Tensor, " b"],
     per_point: Int64[Tensor, " n"],
     memory: int,
-) -> None:
+) -> Iterator[_Pairs]:
+    """Count the pairs that the filter proves inside, and yield those that it leaves open."""
     n, d = points.shape
     coarse = Filter.of(points, torch.float32, n, centres)
     for part in chunks(len(centres), min(memory // (32 * n + 24 * d), 4096)):
         placed, norms = coarse.placed(centres[part])
-        values = coarse.values(placed)
+        with full_precision():
+            values = coarse.values(placed)
         inside = values < coarse.floor(radii[part], norms)[:, None]
         per_ball[part] += inside.sum(dim=1)
         per_point += inside.sum(dim=0)
-        # What rounding leaves open is measured.
         inside.logical_not_().logical_and_(values <= coarse.ceiling(radii[part], norms)[:, None])
         balls, found = inside.nonzero(as_tuple=True)
-        _count_pairs(balls + part.start, found, centres, radii, points, per_ball, per_point, memory)
-
-
-def _count_pairs(
-    balls: Int64[Tensor, " p"],
-    found: Int64[Tensor, " p"],
-    centres: Float[Tensor, "b d"],
-    radii: Float64[Tensor, " b"],
-    points: Float[Tensor, "n d"],
-    per_ball: Int64[Tensor, " b"],
-    per_point: Int64[Tensor, " n"],
-    memory: int,
-) -> None:
-    """Measure ball centres against single points and count those inside."""
-    for part in chunks(len(balls), memory // (32 * points.shape[1])):
-        distances = pair_distances(centres[balls[part]], points[found[part]], memory)
-        inside = distances <= radii[balls[part]]
-        per_ball += torch.bincount(balls[part][inside], minlength=len(centres))
-        per_point += torch.bincount(found[part][inside], minlength=len(points))
+        yield balls + part.start, found

@@ -20,7 +20,7 @@ from zmanifold.errors import InputError
 from zmanifold.labels import as_labels, name_some
 from zmanifold.parameters import check_count, working_memory
 
-__all__ = ["Batches", "check_mixer", "mixed_set", "query_rows"]
+__all__ = ["Batches", "check_batch_size", "check_mixer", "mixed_set", "query_rows"]
 
 # A seed's randomness is split by purpose, so that none shifts another.
 _SHUFFLE, _QUERIES, _BATCHES = range(3)
@@ -230,9 +230,7 @@ def mixed_set(
     shape = tensor.shape[1:]
     points = as_points(tensor.flatten(1) if tensor.ndim > 2 else tensor, device=torch.device("cpu"))
     n = len(points)
-    size = check_count("batch_size", batch_size, least=2)
-    if size > n:
-        raise InputError(f"batch_size={size} is above the {n} points: lower batch_size.")
+    size = check_batch_size(batch_size, n)
     given = as_labels(y, n, name="y")
     if given.soft is None:
         if given.classes.dtype.kind not in "biu" or given.classes[0] < 0:
@@ -264,6 +262,21 @@ def mixed_set(
     seed = check_count("seed", seed, least=0)
     mixed, soft = batches.mixed_with_labels(mixer, seed, given.distributions())
     return mixed.view(n, *shape).numpy(), soft.numpy()
+
+
+def check_batch_size(batch_size: Any, n: int) -> int:
+    """Return the number of samples of a batch if there is something to mix and n are enough.
+
+    Examples
+    --------
+    >>> from zmanifold.batches import check_batch_size
+    >>> check_batch_size(32, 512)
+    32
+    """
+    size = check_count("batch_size", batch_size, least=2)
+    if size > n:
+        raise InputError(f"batch_size={size} is above the {n} points: lower batch_size.")
+    return size
 
 
 def check_mixer(mixer: Any) -> None:

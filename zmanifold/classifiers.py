@@ -202,7 +202,7 @@ def train(
     if resume and checkpoint is not None and checkpoint.exists():
         history = _restore(checkpoint, settings, model, optimizer)
     images, labels = images.to(where), labels.to(where)
-    if mixer is not None and isinstance(mixer, nn.Module):
+    if isinstance(mixer, nn.Module):
         mixer = mixer.to(where)
     with progress_bar(progress, epochs * steps, f"{dataset.name}, {arch}") as advance:
         for _ in range(len(history) * steps):
@@ -226,7 +226,7 @@ def train(
                         model(x.contiguous(memory_format=torch.channels_last)), y
                     )
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]  # torch has no hints
                 optimizer.step()
                 total += loss.detach()
                 advance()

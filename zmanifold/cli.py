@@ -387,7 +387,11 @@ def vicinity(
         from zmanifold.embedding import embed as place
         from zmanifold.plotting import plot_embedding
 
-        embedding = place(train_set.points, test_set.points, metric=metric)  # type: ignore[arg-type]
+        embedding = place(
+            train_set.points,
+            test_set.points,
+            metric=metric,  # type: ignore[arg-type]  # checked by `measure`
+        )
         figure = Figure(figsize=(8, 8), layout="constrained")
         neighbors = result.indices if lines else None
         plot_embedding(embedding, train_y, test_y, figure.add_subplot(), neighbors=neighbors)

@@ -64,7 +64,7 @@ class Filter:
     """Points centred and scaled to norms of at most 1, where a product proposes candidates.
 
     For query q and point j the product gives a_j ~ |j|^2 - 2 q.j, so a_j + |q|^2 is the squared
-    distance up to an error that `ceiling` accounts for.
+    distance up to an error that `ceiling` and `floor` account for.
     """
 
     centre: Float[Tensor, " d"]

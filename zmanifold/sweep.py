@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from zmanifold.arrays import as_points, rescaled
-from zmanifold.batches import Batches, check_mixer, query_rows
+from zmanifold.batches import Batches, check_batch_size, check_mixer, query_rows
 from zmanifold.datasets import Dataset
 from zmanifold.dimension import fukunaga_olsen
 from zmanifold.errors import InputError
@@ -235,9 +235,7 @@ def prepare_sweep(
     k_values = as_counts("n_neighbors", n_neighbors, least=2)
     for k in k_values:
         check_n_neighbors(k, n, least=2)
-    batch_size = check_count("batch_size", batch_size, least=2)
-    if batch_size > n:
-        raise InputError(f"batch_size={batch_size} is above the {n} points: lower batch_size.")
+    batch_size = check_batch_size(batch_size, n)
     seed_values = (
         list(range(check_count("seeds", seeds)))
         if isinstance(seeds, (int, np.integer))

@@ -220,8 +220,7 @@ def vicinity(
     counts, mass, entropies = [], [], []
     for k in k_values:
         near = indices[:, :k]
-        count = torch.zeros(len(test), len(train_labels.classes), dtype=torch.int64, device=where)
-        counts.append(count.scatter_add_(1, codes[near], torch.ones_like(near)))
+        counts.append(_class_counts(codes[near], len(train_labels.classes)))
         mean = neighborhood_distributions(train_labels, near, memory)
         mass.append(mean.gather(1, own[:, None])[:, 0])
         entropies.append(entropy(mean))
@@ -255,13 +254,21 @@ def neighborhood_distributions(
     tensor([[0.5000, 0.5000],
             [1.0000, 0.0000]], dtype=torch.float64)
     """
-    distributions = labels.distributions().to(indices.device)
     q, k = indices.shape
-    n_classes = distributions.shape[1]
-    mean = distributions.new_empty((q, n_classes))
+    n_classes = len(labels.classes)
+    if labels.soft is None:
+        return _class_counts(labels.codes.to(indices.device)[indices], n_classes).double() / k
+    soft = labels.soft.to(indices.device)
+    mean = soft.new_empty((q, n_classes))
     for part in chunks(q, memory // (16 * k * n_classes)):
-        mean[part] = distributions[indices[part]].mean(dim=1)
+        mean[part] = soft[indices[part]].mean(dim=1)
     return mean
+
+
+def _class_counts(codes: Int64[Tensor, "q k"], n_classes: int) -> Int64[Tensor, "q K"]:
+    """Count how often each class occurs in each row."""
+    counts = codes.new_zeros((len(codes), n_classes))
+    return counts.scatter_add_(1, codes, torch.ones_like(codes))
 
 
 def _checked_labels(
