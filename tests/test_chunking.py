@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -39,3 +41,24 @@ def test_thread_settings_are_restored_and_errors_come_out(one_thread):
     # A thread that is new to torch takes over what was set last, by whichever thread.
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == 2
+
+
+@pytest.mark.parametrize("failing", ["the calling thread", "another"])
+def test_a_failure_ends_the_other_threads_work(failing, one_thread):
+    torch.set_num_threads(2)
+    caller = threading.get_ident()
+    both, done = threading.Barrier(2), []
+
+    def work(part):
+        if len(done) < 2:
+            done.append(part)
+            both.wait(10)
+            if (threading.get_ident() == caller) == (failing == "the calling thread"):
+                # An IndexError, too, is the work's own.
+                raise IndexError("the solver gave up")
+        time.sleep(0.05)
+        done.append(part)
+
+    with pytest.raises(IndexError, match="the solver gave up"):
+        run_chunks(work, 1000, 2, torch.device("cpu"))
+    assert len(done) < 10

@@ -196,7 +196,7 @@ def test_memory_is_bounded(monkeypatch):
         ),
     )
     X = np.random.default_rng(0).normal(size=(300, 60)).astype(np.float32)
-    zm.LocalPCA(n_neighbors=50, memory_limit=2**21).fit(X)
+    zm.local_spectra(X, zm.kneighbors(X, 50)[1], memory_limit=2**21)
     assert pieces[0] * (50 * 60 * 8) < 2**21
 
 

@@ -22,9 +22,9 @@ PACKAGE = ROOT / "zmanifold"
 ORDER = [
     "errors", "chunking", "progress", "parameters", "arrays", "labels", "manifolds", "readers",
     "datasets", "mixers.linear", "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name",
-    "filtering", "neighbors", "balls", "dimension", "provenance", "journal", "batches", "sweep",
-    "vicinity", "metrics", "embedding", "storage", "networks", "classifiers", "plotting",
-    "parsing", "cli", "__main__",
+    "filtering", "trees", "shortlists", "products", "neighbors", "balls", "inertia", "dimension",
+    "provenance", "journal", "batches", "sweep", "vicinity", "metrics", "embedding", "storage",
+    "networks", "classifiers", "plotting", "parsing", "cli", "__main__",
 ]  # fmt: skip
 
 PUBLIC = {

@@ -9,10 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
-from zmanifold import arrays, filtering, neighbors
+from zmanifold import arrays, filtering, neighbors, products, shortlists
 from zmanifold.errors import InputError
 
 import oracles
+
+
+@pytest.fixture(params=["tiles", "torch"])
+def by(request, monkeypatch):
+    """Both searches by products: that of a CPU, and that of a GPU run on the CPU."""
+    if request.param == "torch":
+        monkeypatch.setattr(neighbors, "search_tiles", products.search_products)
+        monkeypatch.setattr(products, "_nearest", products._nearest_by_torch)
+    return request.param
 
 
 def adversarial():
@@ -38,7 +47,7 @@ def adversarial():
 
 @pytest.mark.parametrize("name", adversarial())
 @pytest.mark.parametrize("k", [1, 8, 50])
-def test_products_against_the_loop(name, k, device):
+def test_products_against_the_loop(name, k, by, device):
     X = adversarial()[name]
     # The loop's squares must not leave float64's range.
     scale = np.abs(X).max() if name in ("tiny", "huge") else 1.0
@@ -60,7 +69,7 @@ def test_tree_against_the_loop(dim, copies, rng):
 
 
 @pytest.mark.parametrize("name", adversarial())
-def test_queries_that_are_no_rows(name, device):
+def test_queries_that_are_no_rows(name, by, device):
     """The rows of one half among those of the other, near and far from them."""
     X = adversarial()[name]
     scale = np.abs(X).max() if name in ("tiny", "huge") else 1.0
@@ -75,14 +84,14 @@ def test_queries_that_are_no_rows(name, device):
         np.testing.assert_array_equal(indices.cpu(), expected_i)
 
 
-def test_copies_of_few_places(rng):
+def test_copies_of_few_places(by, rng):
     """More copies than neighbours: only the first of them stay in the pool, by their rows."""
     X = np.repeat(rng.normal(size=(6, 20)), 40, axis=0)[rng.permutation(240)]
     _, expected = oracles.neighbors(X, 10)
     np.testing.assert_array_equal(zm.kneighbors(X, 10)[1], expected)
 
 
-def test_one_point_more_than_candidates():
+def test_one_point_more_than_candidates(by):
     """All points almost equally far: the one that the filter leaves out may be the nearest."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -126,20 +135,51 @@ def test_permuted_coordinates_tie(dim):
     assert zm.kneighbors(X, 12, queries=[0])[1][0].tolist() == list(range(1, 13))
 
 
-def test_working_memory_bounds_the_buffer(monkeypatch, rng):
-    rows = []
-    original = filtering.Filter.values
+def test_working_memory_bounds_the_buffers(monkeypatch, rng):
+    X = rng.normal(size=(4000, 20))
+    tiles, lists, rows = [], [], []
+    product, make, values = filtering.product, shortlists.Shortlists.of, filtering.Filter.values
+    monkeypatch.setattr(
+        products, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
+    )
+    monkeypatch.setattr(shortlists.Shortlists, "of", lambda q, c: lists.append(q * c) or make(q, c))
+    zm.kneighbors(X, 5, memory_limit=2**20)
+    # A thread holds a tile of float32 and its transpose, a list two 4-byte numbers an entry.
+    held = 8 * max(tiles) * torch.get_num_threads()
+    assert held + 8 * 2 * max(lists) <= 2**20
+    assert sum(tiles) == 4000 * 4000
+    monkeypatch.setattr(neighbors, "search_tiles", products.search_products)
     monkeypatch.setattr(
         filtering.Filter, "values",
-        lambda self, placed, out=None: rows.append(len(placed)) or original(self, placed, out),
+        lambda self, placed, out=None: rows.append(len(placed)) or values(self, placed, out),
     )  # fmt: skip
-    X = rng.normal(size=(4000, 20))
     zm.kneighbors(X, 5, memory_limit=2**20)
     assert max(rows) * 4 * 4000 <= 2**20
 
 
+def test_mirrored_tiles(monkeypatch, rng):
+    """Every point asks and tiles are small: each serves its rows and its columns."""
+    X = np.concatenate([rng.normal(size=(400, 20)), np.repeat(rng.normal(size=(20, 20)), 5, 0)])
+    _, expected = oracles.neighbors(X, 30)
+    tiles = []
+    product = filtering.product
+    monkeypatch.setattr(
+        products, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
+    )
+    for side in (7, 64):
+        monkeypatch.setattr(products, "_TILE_SIDE", side)
+        if 4 * torch.get_num_threads() * side < len(X):
+            tiles.clear()
+        np.testing.assert_array_equal(zm.kneighbors(X, 30)[1], expected)
+    monkeypatch.setattr(products, "_TILE_SIDE", 16)
+    tiles.clear()
+    np.testing.assert_array_equal(zm.kneighbors(X, 30)[1], expected)
+    n_strips = -(-len(X) // 16)
+    assert len(tiles) == n_strips * (n_strips + 1) // 2
+
+
 def test_ties_of_many_copies_stay_cheap_in_the_tree():
-    """Each place is asked once, not once a copy: 10,000 x 10,000 members would take minutes."""
+    """Nodes of later rows at the same distance are passed over: 10,000 x 10,000 are not met."""
     X = np.repeat(np.arange(4.0), 10_000)[:, None]
     distances, indices = zm.kneighbors(X, 3)
     assert (distances == 0).all()
@@ -252,24 +292,25 @@ def test_the_filters_bounds_hold_for_queries_that_are_no_rows(dtype):
             assert (values[:, j] >= made.floor(true[:, j], norms)).all()
 
 
-def test_undecided_rows_are_searched_again(monkeypatch):
+def test_undecided_rows_are_searched_again(by, monkeypatch):
     calls = []
-    original = neighbors._search_undecided
+    original = products._search_undecided
     monkeypatch.setattr(
-        neighbors, "_search_undecided", lambda *a: (calls.append(len(a[2])), original(*a))
-    )
+        products, "_search_undecided",
+        lambda *a: (calls.append(sum(map(len, a[2]))), original(*a)),
+    )  # fmt: skip
     X = adversarial()["constant"]
     zm.kneighbors(X, 5)
     assert calls == [len(X)]
     calls.clear()
     zm.kneighbors(adversarial()["gaussian"], 5)
-    assert calls == []
+    assert calls == [0]
 
 
 def test_many_copies_stay_cheap():
     """All 6,000 rows alike: only k + 1 copies may be compared, not 6,000 x 6,000 rows."""
     X = torch.ones(6000, 64)
-    assert len(neighbors._first_copies(X, 9)) == 9
+    assert len(products._first_copies(X, 9)) == 9
     distances, indices = zm.kneighbors(X, 8)
     assert (distances == 0).all()
     assert indices[0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -279,28 +320,45 @@ def test_many_copies_stay_cheap():
 def test_group_minima_select_the_smallest():
     values = torch.randint(0, 40, (30, 240), generator=torch.Generator().manual_seed(0)).float()
     for count, groups_of in ((1, 4), (7, 6), (20, 12), (100, 5)):
-        kept, columns = neighbors._smallest(values, count, groups_of)
+        kept, columns = products._smallest(values, count, groups_of)
         expected = values.sort(dim=1).values[:, :count]
         assert torch.equal(kept.sort(dim=1).values, expected)
         assert torch.equal(values.gather(1, columns), kept)
         assert all(len(set(row)) == count for row in columns.tolist())
 
 
-def test_precision_setting_is_restored_and_not_used(rng, monkeypatch):
+def test_precision_setting_is_restored_and_not_used(by, rng, monkeypatch):
     X = rng.normal(size=(300, 64)).astype(np.float32)
     expected = zm.kneighbors(X, 10)[1]
     inside = []
-    search = neighbors._search_products
-    monkeypatch.setattr(
-        neighbors,
-        "_search_products",
-        lambda *a: (inside.append(torch.get_float32_matmul_precision()), search(*a)),
-    )
+    product, values = filtering.product, filtering.Filter.values
+
+    def seen(call):
+        def wrapper(*args, **kwargs):
+            inside.append(torch.get_float32_matmul_precision())
+            return call(*args, **kwargs)
+
+        return wrapper
+
+    monkeypatch.setattr(products, "product", seen(product))
+    monkeypatch.setattr(filtering.Filter, "values", seen(values))
     torch.set_float32_matmul_precision("medium")
     try:
         np.testing.assert_array_equal(zm.kneighbors(X, 10)[1], expected)
         assert torch.get_float32_matmul_precision() == "medium"
-        assert inside == ["highest"]
+        assert set(inside) == {"highest"}
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_the_product_keeps_its_bound_whatever_precision_is_asked_for(rng):
+    a, b = (torch.from_numpy(rng.normal(size=(300, 700)).astype(np.float32)) for _ in range(2))
+    exact = a.double() @ b.double().mT
+    bound = 702 * 2.0**-24 * a.double().norm(dim=1)[:, None] * b.double().norm(dim=1)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with filtering.full_precision():
+            assert ((filtering.product(a, b) - exact).abs() <= bound).all()
     finally:
         torch.set_float32_matmul_precision("highest")
 

@@ -234,7 +234,7 @@ def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], .
 
 
 def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
-    """Return the largest absolute value, NaN if there is a NaN, in one pass without a temporary.
+    """Return the largest absolute value, NaN if there is a NaN, without a temporary.
 
     Examples
     --------
@@ -243,7 +243,12 @@ def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
     >>> largest_magnitude(torch.tensor([[-3.0, 2.0]]))
     3.0
     """
-    low, high = points.aminmax()
+    if points.device.type == "cpu":
+        # NumPy leaves no threads behind that wait for more work and hold up those of a search.
+        array = points.numpy()
+        low, high = array.min(), array.max()
+    else:
+        low, high = points.aminmax()
     return max(abs(float(low)), abs(float(high)), key=lambda m: (math.isnan(m), m))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -60,10 +61,32 @@ def run_chunks(
         for part in parts:
             work(part)
         return
+    remaining = deque(parts)
+
+    def loop() -> None:
+        torch.set_num_threads(1)
+        while True:
+            try:
+                part = remaining.popleft()
+            except IndexError:
+                return
+            try:
+                work(part)
+            except BaseException:
+                # After a failure or Ctrl-C the other threads end with the part they have.
+                remaining.clear()
+                raise
+
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            # list() raises what a worker raised.
-            list(pool.map(work, parts))
+        with ThreadPoolExecutor(threads - 1) as pool:
+            others = [pool.submit(loop) for _ in range(threads - 1)]
+            try:
+                loop()
+                for other in others:
+                    # Raises what that thread raised.
+                    other.result()
+            finally:
+                remaining.clear()
     finally:
         # A thread that is new to torch takes over what any thread set last.
         torch.set_num_threads(threads)

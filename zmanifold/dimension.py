@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
@@ -26,6 +27,9 @@ __all__ = ["LocalPCA", "as_neighborhoods", "fukunaga_olsen", "local_spectra"]
 _ROUNDING_UNITS = {torch.float32: 1.0, torch.float64: 64.0}
 
 _CACHE_BYTES = 16 * 2**20
+
+# Up to this order of the scatter matrix a CPU counts eigenvalues faster than it computes them.
+_MOST_COUNTED = 512
 
 
 class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type hints
@@ -137,7 +141,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         if precomputed_knn is None:
             k = check_n_neighbors(self.n_neighbors, n, least=2)
             (scaled,), _ = rescaled(points)
-            _, indices = search(scaled, k, rows=rows.to(where), memory=memory)
+            _, indices = search(scaled, k, rows=rows.to(where), farthest_only=True, memory=memory)
         else:
             indices = as_neighborhoods(precomputed_knn, n, least=2).to(where)
             if len(indices) != len(rows):
@@ -235,12 +239,49 @@ def fukunaga_olsen(
     """
     dtype = points.dtype
     (points,), _ = rescaled(points)
-    largest_norm = float(points.norm(dim=1).max())
-    rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * largest_norm
-    spectra, spread = _spectra(points, indices, memory)
-    degenerate = spread <= rounding
-    significant = spectra > alpha * spectra[:, :1]
-    return significant.sum(dim=1).masked_fill_(degenerate, 0), degenerate
+    rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * _largest_norm(points)
+    q = len(indices)
+    dimension, degenerate = indices.new_empty(q), torch.empty_like(indices[:, 0], dtype=torch.bool)
+    undecided = torch.arange(q, device=indices.device)
+    if points.device.type == "cpu" and min(indices.shape[1], points.shape[1]) <= _MOST_COUNTED:
+        proven = torch.empty_like(degenerate)
+        _count(points, indices, alpha, rounding, dimension, degenerate, proven)
+        undecided = undecided[~proven]
+    if len(undecided):
+        spectra, spread = _spectra(points, indices[undecided], memory)
+        without = spread <= rounding
+        significant = (spectra > alpha * spectra[:, :1]).sum(dim=1)
+        dimension[undecided], degenerate[undecided] = significant.masked_fill_(without, 0), without
+    return dimension, degenerate
+
+
+def _largest_norm(points: Float[Tensor, "n d"]) -> float:
+    if points.device.type != "cpu":
+        return float(points.norm(dim=1).max())
+    # NumPy leaves no waiting threads behind, as in `largest_magnitude`.
+    array = points.numpy()
+    return math.sqrt(float(np.einsum("nd,nd->n", array, array).max()))
+
+
+def _count(
+    points: Float[Tensor, "n d"],
+    indices: Int64[Tensor, "q k"],
+    alpha: float,
+    rounding: float,
+    *out: Shaped[Tensor, " q"],
+) -> None:
+    """Count on a CPU, without computing the eigenvalues, where that is proven to be the same."""
+    from zmanifold.inertia import count_significant
+
+    data, rows = points.numpy(), indices.numpy()
+    dimension, degenerate, proven = (values.numpy() for values in out)
+
+    def work(part: slice) -> None:
+        count_significant(
+            data, rows[part], alpha, rounding, dimension[part], degenerate[part], proven[part]
+        )
+
+    run_chunks(work, len(rows), 1024, points.device)
 
 
 def _spectra(

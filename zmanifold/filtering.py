@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from zmanifold.arrays import largest_magnitude
@@ -19,6 +19,7 @@ __all__ = [
     "Filter",
     "full_precision",
     "pair_distances",
+    "product",
     "root_sum_squares",
     "suits_a_tree",
 ]
@@ -71,6 +72,7 @@ class Filter:
     scale: float
     points: Float[Tensor, "m d"]
     squares: Float[Tensor, " m"]
+    norms: Float64[Tensor, " n"]
     radius: float
 
     @classmethod
@@ -89,14 +91,15 @@ class Filter:
         largest = max(largest_magnitude(points), largest_magnitude(queries))
         scale = 2.0 ** math.frexp(2 * largest * math.sqrt(d))[1]
         out = points.new_zeros((n_padded, d), dtype=dtype)
-        made = cls(centre, scale, out, points.new_full((n_padded,), math.inf, dtype=dtype), 0.0)
+        squares = points.new_full((n_padded,), math.inf, dtype=dtype)
         norms = points.new_empty(n, dtype=torch.float64)
+        made = cls(centre, scale, out, squares, norms, 0.0)
 
         def work(part: slice) -> None:
             out[part], norms[part] = made.placed(points[part])
 
         run_chunks(work, n, CACHE_BYTES // (8 * d), points.device)
-        made.squares[:n] = norms.square()
+        squares[:n] = norms.square()
         return replace(made, radius=float(norms.max()))
 
     def placed(
@@ -150,6 +153,23 @@ class Filter:
         gamma = (d + 2) * u / (1 - (d + 2) * u) if (d + 2) * u < 0.5 else math.inf
         error = 2 * gamma * q * radius + 2 * u * (radius**2 + 2 * q * radius) + d * 2.0**-140
         return reach, error + 2.0**-50 * (reach.square() + q.square())
+
+
+def product(a: Float32[Tensor, "p d"], b: Float32[Tensor, "q d"]) -> Float32[Tensor, "p q"]:
+    """Return a @ b.T; where a CPU has AVX-512, through the library of torch's that uses it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.filtering import product
+    >>> product(torch.ones(1, 2), torch.ones(3, 2))
+    tensor([[2., 2., 2.]])
+    """
+    linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if linear is None or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return a @ b.mT
+    made: Tensor = linear(a, b, None, "none", [], "")
+    return made
 
 
 @contextlib.contextmanager

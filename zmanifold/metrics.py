@@ -196,7 +196,7 @@ def mixed_set_metrics(
     space = MetricSpace.of("euclidean", original=points[0], mixed=points[1])
     originals, mixed = space.points
 
-    _, indices = search(originals, k, queries=mixed, memory=memory)
+    _, indices = search(originals, k, queries=mixed, farthest_only=True, memory=memory)
     nearest = indices[:, 0]
     distance = pair_distances(mixed, originals[nearest], memory)
     own_neighbors = _self_search(originals, k, memory)
@@ -230,7 +230,7 @@ def mixed_set_metrics(
 
 def _self_search(points: Float[Tensor, "n d"], k: int, memory: int) -> Tensor:
     rows = torch.arange(len(points), device=points.device)
-    return search(points, k, rows=rows, memory=memory)[1]
+    return search(points, k, rows=rows, farthest_only=True, memory=memory)[1]
 
 
 def _share(counts: Tensor) -> float:

@@ -362,7 +362,7 @@ class Sweep:
         mixed = self.batches.mixed(strength.mixer, seed)
         (scaled,), _ = rescaled(mixed)
         rows = query_rows(seed, n, self.n_queries).to(mixed.device)
-        _, indices = search(scaled, max(k_values), rows=rows, memory=memory)
+        _, indices = search(scaled, max(k_values), rows=rows, farthest_only=True, memory=memory)
         shared = (time.perf_counter() - clock) / len(k_values)
         for k in k_values:
             clock = time.perf_counter()

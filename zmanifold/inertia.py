@@ -1,0 +1,314 @@
+"""Significant eigenvalues counted, not computed: Sylvester's law of inertia, compiled by numba."""
+
+from __future__ import annotations
+
+import math
+from typing import no_type_check
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from numba import njit
+
+__all__ = ["count_significant"]
+
+# Sums may be taken in any order: the bound on their rounding holds for all of them.
+_kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+# The sign of each pivot counts, so these are computed as they stand.
+_strict = njit(nogil=True, cache=True, error_model="numpy")
+
+_UNIT_ROUNDOFF = 2.0**-53
+_SHIFTS_AT_ONCE = 8
+
+
+def count_significant(
+    points: Float[np.ndarray, "n d"],
+    indices: Int64[np.ndarray, "q k"],
+    alpha: float,
+    rounding: float,
+    dimension: Int64[np.ndarray, " q"],
+    degenerate: Bool[np.ndarray, " q"],
+    proven: Bool[np.ndarray, " q"],
+) -> None:
+    """Count the eigenvalues of each neighbourhood's covariance above alpha times the largest.
+
+    The scatter matrix is formed in float64 (of the points or of the features, whichever are
+    fewer) and brought to tridiagonal form by Householder reflections; the signs of the pivots of
+    T - sI tell how many eigenvalues exceed s (Golub and Van Loan, *Matrix Computations*, 2013,
+    sections 8.3.1 and 8.4). The largest eigenvalue comes from bisection. A count is proven if it
+    is the same at both ends of what rounding leaves open around the threshold.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, d)
+        Points whose squares neither overflow nor vanish.
+    indices : ndarray of shape (q, k)
+        Row numbers of the neighbourhoods.
+    alpha : float
+        The fraction of the largest eigenvalue.
+    rounding : float
+        A root mean square distance to the mean up to which a neighbourhood has no spread.
+    dimension, degenerate, proven : ndarray of shape (q,)
+        Where the counts go (0 without spread), and what is known of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.inertia import count_significant
+    >>> points = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.1]])
+    >>> out = np.zeros(2, np.int64), np.zeros(2, bool), np.zeros(2, bool)
+    >>> count_significant(points, np.array([[0, 1, 2], [1, 1, 1]]), 0.05, 1e-12, *out)
+    >>> [values.tolist() for values in out]
+    [[1, 0], [False, True], [True, True]]
+    """
+    _count(points, indices, alpha, rounding, dimension, degenerate, proven)
+
+
+@_kernel
+@no_type_check
+def _count(points, indices, alpha, rounding, dimension, degenerate, proven):
+    q, k = indices.shape
+    d = points.shape[1]
+    by_features = d <= k
+    m, length = min(k, d), max(k, d)
+    # Rows a power of two apart would share few lines of the cache; the rest stays zero.
+    centred = np.zeros((m, length + 8))
+    mean = np.empty(d)
+    scatter = np.empty((m, m))
+    diagonal, squares = np.empty(m), np.empty(m)
+    v, w, p = np.empty(m), np.empty(m), np.empty(m)
+    # Differences, their mean, the products, the reflections and the pivots, with room to spare.
+    error = (length + 64 * m * m + 8 * k + 100) * _UNIT_ROUNDOFF
+    for i in range(q):
+        if by_features:
+            _gather_features(points, indices[i], centred)
+        else:
+            _gather_points(points, indices[i], centred, mean)
+        _products(centred, scatter)
+        trace = 0.0
+        for j in range(m):
+            trace += scatter[j, j]
+        degenerate[i] = math.sqrt(trace / k) <= rounding
+        proven[i] = True
+        dimension[i] = 0
+        if degenerate[i]:
+            continue
+        for r in range(m):
+            for c in range(r + 1):
+                scatter[r, c] /= trace
+        _tridiagonal(scatter, diagonal, squares, v, w, p)
+        low, high = _largest(diagonal, squares)
+        most = _count_above(diagonal, squares, alpha * (low - error) - error)
+        least = _count_above(diagonal, squares, alpha * (high + error) + error)
+        dimension[i] = least
+        proven[i] = least == most
+
+
+@_kernel
+@no_type_check
+def _gather_points(points, rows, centred, mean):
+    """Centre the points as rows; differences from one of them round by the spread alone."""
+    k, d = len(rows), len(mean)
+    origin = points[rows[0]]
+    mean[:] = 0.0
+    for j in range(k):
+        point, out = points[rows[j]], centred[j]
+        for c in range(d):
+            x = np.float64(point[c]) - np.float64(origin[c])
+            out[c] = x
+            mean[c] += x
+    for c in range(d):
+        mean[c] /= k
+    for j in range(k):
+        out = centred[j]
+        for c in range(d):
+            out[c] -= mean[c]
+
+
+@_kernel
+@no_type_check
+def _gather_features(points, rows, centred):
+    """Centre the features as rows."""
+    d, k = len(centred), len(rows)
+    origin = points[rows[0]]
+    for j in range(k):
+        point = points[rows[j]]
+        for c in range(d):
+            centred[c, j] = np.float64(point[c]) - np.float64(origin[c])
+    for c in range(d):
+        row = centred[c]
+        total = 0.0
+        for j in range(k):
+            total += row[j]
+        total /= k
+        for j in range(k):
+            row[j] -= total
+
+
+@_kernel
+@no_type_check
+def _products(rows, out):
+    """Write the products of rows with each other below and on the diagonal, 4 x 4 at a time."""
+    m, length = rows.shape
+    whole = m - m % 4
+    for i in range(0, whole, 4):
+        x0, x1, x2, x3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
+        for j in range(0, i + 1, 4):
+            y0, y1, y2, y3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
+            s00 = s01 = s02 = s03 = 0.0
+            s10 = s11 = s12 = s13 = 0.0
+            s20 = s21 = s22 = s23 = 0.0
+            s30 = s31 = s32 = s33 = 0.0
+            for c in range(length):
+                a0, a1, a2, a3 = x0[c], x1[c], x2[c], x3[c]
+                b0, b1, b2, b3 = y0[c], y1[c], y2[c], y3[c]
+                s00, s01, s02, s03 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2, s03 + a0 * b3
+                s10, s11, s12, s13 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2, s13 + a1 * b3
+                s20, s21, s22, s23 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2, s23 + a2 * b3
+                s30, s31, s32, s33 = s30 + a3 * b0, s31 + a3 * b1, s32 + a3 * b2, s33 + a3 * b3
+            out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3] = s00, s01, s02, s03
+            out[i + 1, j], out[i + 1, j + 1], out[i + 1, j + 2], out[i + 1, j + 3] = (
+                s10,
+                s11,
+                s12,
+                s13,
+            )
+            out[i + 2, j], out[i + 2, j + 1], out[i + 2, j + 2], out[i + 2, j + 3] = (
+                s20,
+                s21,
+                s22,
+                s23,
+            )
+            out[i + 3, j], out[i + 3, j + 1], out[i + 3, j + 2], out[i + 3, j + 3] = (
+                s30,
+                s31,
+                s32,
+                s33,
+            )
+    for i in range(whole, m):
+        x = rows[i]
+        for j in range(i + 1):
+            y = rows[j]
+            s = 0.0
+            for c in range(length):
+                s += x[c] * y[c]
+            out[i, j] = s
+
+
+@_kernel
+@no_type_check
+def _tridiagonal(a, diagonal, squares, v, w, p):
+    """Reduce a symmetric matrix, given below its diagonal, and destroy it.
+
+    The last row goes first. Its reflection's update a - v w' - w v' waits for the pass over the
+    rows above that also multiplies them by the next reflection's vector.
+    """
+    n = len(a)
+    v[:] = 0.0
+    w[:] = 0.0
+    for m in range(n - 1, 0, -1):
+        row = a[m, : m + 1]
+        for c in range(m + 1):
+            row[c] -= v[m] * w[c] + w[m] * v[c]
+        diagonal[m] = row[m]
+        u = a[m, :m]
+        rest = 0.0
+        for c in range(m - 1):
+            rest += u[c] * u[c]
+        squares[m - 1] = rest + u[m - 1] * u[m - 1]
+        beta = 0.0
+        if rest > 0.0:
+            u[m - 1] += math.copysign(math.sqrt(squares[m - 1]), u[m - 1])
+            beta = 2.0 / (rest + u[m - 1] * u[m - 1])
+        p[:m] = 0.0
+        # Two rows at a time halve the passes over v, w, u and p.
+        for r in range(0, m - 1, 2):
+            x, y = a[r, : r + 1], a[r + 1, : r + 2]
+            v0, w0, u0 = v[r], w[r], u[r]
+            v1, w1, u1 = v[r + 1], w[r + 1], u[r + 1]
+            s0 = s1 = 0.0
+            for c in range(r):
+                x_c = x[c] - (v0 * w[c] + w0 * v[c])
+                y_c = y[c] - (v1 * w[c] + w1 * v[c])
+                x[c], y[c] = x_c, y_c
+                p[c] += u0 * x_c + u1 * y_c
+                s0 += x_c * u[c]
+                s1 += y_c * u[c]
+            x[r] -= 2 * v0 * w0
+            y[r] -= v1 * w0 + w1 * v0
+            y[r + 1] -= 2 * v1 * w1
+            p[r] += s0 + x[r] * u0 + y[r] * u1
+            p[r + 1] += s1 + y[r] * u0 + y[r + 1] * u1
+        if m % 2:
+            r = m - 1
+            x = a[r, :m]
+            s0 = 0.0
+            for c in range(r):
+                x[c] -= v[r] * w[c] + w[r] * v[c]
+                p[c] += u[r] * x[c]
+                s0 += x[c] * u[c]
+            x[r] -= 2 * v[r] * w[r]
+            p[r] += s0 + x[r] * u[r]
+        s = 0.0
+        for c in range(m):
+            p[c] *= beta
+            s += p[c] * u[c]
+        s *= 0.5 * beta
+        for c in range(m):
+            v[c], w[c] = u[c], p[c] - s * u[c]
+    diagonal[0] = a[0, 0] - 2 * v[0] * w[0]
+
+
+@_strict
+@no_type_check
+def _count_above(diagonal, squares, shift):
+    """Count the eigenvalues above `shift` of a tridiagonal matrix by the signs of its pivots."""
+    count = 0
+    pivot = 1.0
+    square = 0.0
+    for i in range(len(diagonal)):
+        pivot = diagonal[i] - shift - square / pivot
+        if pivot == 0.0:
+            pivot = -1e-300
+        count += pivot > 0
+        square = squares[i]
+    return count
+
+
+@_strict
+@no_type_check
+def _largest(diagonal, squares):
+    """Bracket the largest eigenvalue: multisection, which keeps the divider busy."""
+    n = len(diagonal)
+    low, high = diagonal[0], 0.0
+    for i in range(n):
+        radius = math.sqrt(squares[i - 1]) if i > 0 else 0.0
+        radius += math.sqrt(squares[i]) if i < n - 1 else 0.0
+        low, high = max(low, diagonal[i]), max(high, diagonal[i] + radius)
+    shifts, pivots = np.empty(_SHIFTS_AT_ONCE), np.empty(_SHIFTS_AT_ONCE)
+    positive = np.empty(_SHIFTS_AT_ONCE, np.int64)
+    # Nearer to the threshold than this lie few eigenvalues, and those are left to be computed.
+    while high - low > 1e-6 * high:
+        step = (high - low) / (_SHIFTS_AT_ONCE + 1)
+        for s in range(_SHIFTS_AT_ONCE):
+            shifts[s] = low + (s + 1) * step
+        pivots[:] = 1.0
+        positive[:] = 0
+        square = 0.0
+        for i in range(n):
+            for s in range(_SHIFTS_AT_ONCE):
+                pivot = diagonal[i] - shifts[s] - square / pivots[s]
+                if pivot == 0.0:
+                    pivot = -1e-300
+                pivots[s] = pivot
+                positive[s] += pivot > 0
+            square = squares[i]
+        below, above = low, high
+        for s in range(_SHIFTS_AT_ONCE):
+            if positive[s]:
+                below = max(below, shifts[s])
+            else:
+                above = min(above, shifts[s])
+        if (below, above) == (low, high):
+            break
+        low, high = below, above
+    return low, high

@@ -1,0 +1,331 @@
+"""Exact search by matrix products: they propose, a bound on their rounding proves."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from zmanifold.shortlists import Shortlists
+
+from zmanifold.chunking import chunks, run_chunks
+from zmanifold.filtering import CACHE_BYTES, Filter, full_precision, product, root_sum_squares
+
+__all__ = ["Queries", "search_products", "search_tiles"]
+
+# More candidates than neighbours are kept, so that rounding in the filter seldom decides.
+_SPARE_CANDIDATES = 16
+
+# A tile of products this wide and high stays in a CPU's cache while its rows are offered.
+_TILE_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Rows of the data, each no neighbour of itself, or points of their own."""
+
+    points: Float[Tensor, "m d"]
+    rows: Int64[Tensor, " q"] | None
+
+    def __len__(self) -> int:
+        return len(self.points if self.rows is None else self.rows)
+
+    @cached_property
+    def is_all(self) -> bool:
+        """Whether they are all rows of the data, in its order."""
+        rows, n = self.rows, len(self.points)
+        return rows is not None and torch.equal(rows, torch.arange(n, device=rows.device))
+
+    def at(self, part: slice | Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
+        """Return the points of some queries."""
+        return self.points[part if self.rows is None or self.is_all else self.rows[part]]
+
+    def own(self, part: slice | Int64[Tensor, " p"]) -> Int64[Tensor, " p"] | None:
+        """Return the rows that some queries are themselves."""
+        return None if self.rows is None else self.rows[part]
+
+
+def search_tiles(
+    points: Float[Tensor, "n d"],
+    asked: Queries,
+    distances: Float64[Tensor, "q w"],
+    indices: Int64[Tensor, "q k"],
+    memory: int,
+) -> None:
+    """Search on a CPU: every thread multiplies tiles of its own and reads them by numba.
+
+    Where every point is a query, a tile serves its rows and, transposed, its columns.
+
+    Parameters
+    ----------
+    points : torch.Tensor of shape (n, d)
+        Finite and of moderate magnitude.
+    asked : Queries
+        The queries.
+    distances : torch.Tensor of shape (q, w)
+        Where the last w of the k distances go.
+    indices : torch.Tensor of shape (q, k)
+        Where the rows go.
+    memory : int
+        Bytes of working memory.
+    """
+    from zmanifold.shortlists import Shortlists
+
+    n, k = len(points), indices.shape[1]
+    n_others = n if asked.rows is None else n - 1
+    length = min(n_others, k + _SPARE_CANDIDATES)
+    coarse = Filter.of(points, torch.float32, n, asked.points)
+    threads = torch.get_num_threads()
+    # Half of the memory is for the lists, half for the tiles and their transposes.
+    side = min(_TILE_SIDE, math.isqrt(memory // (16 * threads)))
+    list_bytes = 8 * Shortlists.width(length)
+    listed = memory // 2 // (list_bytes + 16 * points.shape[1])
+    mirrored = asked.is_all and n > 4 * threads * side and n * list_bytes <= memory // 2
+    undecided: list[Tensor] = []
+    for block in chunks(len(asked), n if mirrored else listed):
+        at, own = asked.at(block), asked.own(block)
+        placed, norms = (coarse.points, coarse.norms) if mirrored else coarse.placed(at)
+        lists = Shortlists.of(len(at), length)
+        _fill(lists, coarse, placed, own, side, mirrored)
+        run_chunks(lists.finish, len(at), 4096, points.device)
+        candidates = torch.from_numpy(lists.columns[:, :length])
+        _measure(points, at, candidates, distances[block], indices[block])
+        if length < n_others:
+            proven = torch.from_numpy(lists.limits) > coarse.ceiling(distances[block, -1], norms)
+            undecided.append((~proven).nonzero()[:, 0] + block.start)
+    _search_undecided(points, asked, undecided, distances, indices, memory)
+
+
+def _measure(
+    points: Float[Tensor, "n d"],
+    at: Float[Tensor, "q d"],
+    candidates: Int[Tensor, "q c"],
+    distances: Float64[Tensor, "q w"],
+    indices: Int64[Tensor, "q k"],
+) -> None:
+    """Write the nearest candidates on a CPU; a candidate of -1 is none."""
+    from zmanifold.shortlists import measure
+
+    given = points.numpy(), at.numpy(), candidates.numpy(), distances.numpy(), indices.numpy()
+    data, queries, listed, found, near = given
+    run_chunks(
+        lambda part: measure(data, queries[part], listed[part], found[part], near[part]),
+        len(at),
+        1024,
+        points.device,
+    )
+
+
+def _fill(
+    lists: Shortlists,
+    coarse: Filter,
+    placed: Float32[Tensor, "q d"],
+    own: Int64[Tensor, " q"] | None,
+    side: int,
+    mirrored: bool,
+) -> None:
+    """Offer all products of queries and points to the lists."""
+    n, q, threads = len(coarse.points), len(placed), torch.get_num_threads()
+    own_rows = np.full(q, -1) if own is None else own.numpy()
+    squares = coarse.squares.numpy()
+    # Few queries are cut finely enough to keep every thread busy.
+    height = side if mirrored else min(side, -(-q // (4 * threads)))
+    strips, bands = list(chunks(q, height)), list(chunks(n, side))
+    tiles = [(i, j) for i in range(len(strips)) for j in range(i * mirrored, len(bands))]
+    locks = [threading.Lock() for _ in strips]
+
+    def offer(tile: Float32[Tensor, "r c"], i: int, j: int) -> None:
+        rows, columns = strips[i], bands[j]
+        with locks[i]:
+            lists.offer(tile.numpy(), squares[columns], rows.start, columns.start, own_rows[rows])
+
+    def work(part: slice) -> None:
+        for i, j in tiles[part]:
+            tile = product(placed[strips[i]], coarse.points[bands[j]])
+            offer(tile, i, j)
+            if mirrored and i < j:
+                offer(tile.mT.contiguous(), j, i)
+
+    with full_precision():
+        run_chunks(work, len(tiles), threads, coarse.points.device)
+
+
+def search_products(
+    points: Float[Tensor, "n d"],
+    asked: Queries,
+    distances: Float64[Tensor, "q w"],
+    indices: Int64[Tensor, "q k"],
+    memory: int,
+) -> None:
+    """Search on any device with torch alone: whole rows of products, and their smallest.
+
+    Parameters and result are those of `search_tiles`.
+    """
+    n, d = points.shape
+    k, w = indices.shape[1], distances.shape[1]
+    n_others = n if asked.rows is None else n - 1
+    n_candidates = min(n_others, k + _SPARE_CANDIDATES)
+    # Selecting first among group minima, then inside the chosen groups, looks at n/g + g*c
+    # values instead of n; the sum is least at g = sqrt(n/c).
+    n_groups_per = max(1, math.isqrt(n // n_candidates))
+    n_padded = -(-n // n_groups_per) * n_groups_per
+    coarse = Filter.of(points, torch.float32, n_padded, asked.points)
+    undecided: list[Tensor] = []
+    row_bytes = 4 * n_padded + 24 * n_groups_per * n_candidates + 24 * d
+    parts = list(chunks(len(asked), min(memory // row_bytes, 4096)))
+    buffer = points.new_empty((parts[0].stop, n_padded), dtype=torch.float32)
+    for part in parts:
+        at, own = asked.at(part), asked.own(part)
+        placed, norms = coarse.placed(at)
+        with full_precision():
+            values = coarse.values(placed, out=buffer[: len(at)])
+        if own is not None:
+            values[torch.arange(len(own), device=own.device), own] = math.inf
+        kept, candidates = _smallest(values, n_candidates, n_groups_per)
+        # Ties shall not depend on the order in which the filter found them.
+        candidates = candidates.sort(dim=1).values
+        found, near = _nearest(points, at, candidates, k, memory)
+        distances[part], indices[part] = found[:, -w:], near
+        if n_candidates < n_others:
+            proven = kept.amax(dim=1) > coarse.ceiling(found[:, -1], norms)
+            undecided.append((~proven).nonzero()[:, 0] + part.start)
+    _search_undecided(points, asked, undecided, distances, indices, memory)
+
+
+def _search_undecided(
+    points: Float[Tensor, "n d"],
+    asked: Queries,
+    undecided: list[Tensor],
+    distances: Float64[Tensor, "q w"],
+    indices: Int64[Tensor, "q k"],
+    memory: int,
+) -> None:
+    """Search again, in float64 and with every point that could be among the k nearest.
+
+    The k-th distance found so far bounds the true one from above: a point whose value shows that
+    it lies farther cannot matter, and all others are compared by direct differences.
+    """
+    left = torch.cat(undecided) if undecided else indices[:0, 0]
+    if len(left) == 0:
+        return
+    d = points.shape[1]
+    k, w = indices.shape[1], distances.shape[1]
+    pool = _first_copies(points, k + 1)
+    fine = Filter.of(points[pool], torch.float64, len(pool), asked.points)
+    for part in chunks(len(left), min(memory // (48 * len(pool) + 8 * d), 4096)):
+        positions = left[part]
+        at, own = asked.at(positions), asked.own(positions)
+        placed, norms = fine.placed(at)
+        possible = fine.values(placed) <= fine.ceiling(distances[positions, -1], norms)[:, None]
+        if own is not None:
+            possible &= pool != own[:, None]
+        for chosen, candidates in _rectangles(possible):
+            candidates = torch.where(candidates < 0, candidates, pool[candidates])
+            found, near = _nearest(points, at[chosen], candidates, k, memory)
+            at_rows = positions[chosen]
+            distances[at_rows], indices[at_rows] = found[:, -w:], near
+
+
+def _rectangles(
+    mask: Bool[Tensor, "q m"],
+) -> Iterator[tuple[Int64[Tensor, " r"], Int64[Tensor, "r c"]]]:
+    """Yield rows with the columns where they are true, ascending, padded at the end with -1.
+
+    Rows whose counts round up to the same power of two go together: at most half is padding.
+    """
+    counts = mask.sum(dim=1)
+    rows, columns = mask.nonzero(as_tuple=True)
+    slots = torch.arange(len(rows), device=mask.device) - (counts.cumsum(0) - counts)[rows]
+    widths = torch.ceil(torch.log2(counts.double())).exp2().long()
+    for width in sorted(set(widths.tolist())):
+        chosen = (widths == width).nonzero()[:, 0]
+        padded = rows.new_full((len(mask), width), -1)
+        inside = widths[rows] == width
+        padded[rows[inside], slots[inside]] = columns[inside]
+        yield chosen, padded[chosen]
+
+
+def _first_copies(points: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " m"]:
+    """Return the rows left when every point keeps only its first `count` exact copies.
+
+    Equal distances come by row number, so the other copies are nobody's k nearest for k < count.
+    """
+    rows_as_bytes = points.cpu().numpy().view(np.dtype((np.void, points[0].nbytes)))[:, 0]
+    _, group, sizes = np.unique(rows_as_bytes, return_inverse=True, return_counts=True)
+    order = np.argsort(group, kind="stable")
+    copy_number = np.arange(len(order)) - np.repeat(sizes.cumsum() - sizes, sizes)
+    return torch.from_numpy(np.sort(order[copy_number < count])).to(points.device)
+
+
+def _smallest(
+    values: Float32[Tensor, "q m"], count: int, n_groups_per: int
+) -> tuple[Float32[Tensor, "q c"], Int64[Tensor, "q c"]]:
+    """Return the `count` smallest values of each row and their columns, in no order.
+
+    Columns are dealt into m/g groups of g. If a value v outside the `count` groups with the
+    smallest minima were among the smallest, those groups would hold `count` values <= v.
+    """
+    q, m = values.shape
+    n_groups = m // n_groups_per
+    if n_groups_per == 1 or n_groups <= count:
+        kept, columns = values.topk(count, dim=1, largest=False, sorted=False)
+        return kept, columns
+    grouped = values.view(q, n_groups_per, n_groups)
+    groups = grouped.amin(dim=1).topk(count, dim=1, largest=False, sorted=False).indices
+    inside = grouped.gather(2, groups[:, None, :].expand(-1, n_groups_per, -1))
+    kept, position = inside.view(q, -1).topk(count, dim=1, largest=False, sorted=False)
+    member, chosen = position // count, position % count
+    return kept, member * n_groups + groups.gather(1, chosen)
+
+
+def _nearest(
+    points: Float[Tensor, "n d"],
+    at: Float[Tensor, "q d"],
+    candidates: Int64[Tensor, "q c"],
+    k: int,
+    memory: int,
+) -> tuple[Float64[Tensor, "q k"], Int64[Tensor, "q k"]]:
+    """Return the nearest candidates by direct differences in float64; -1 is none.
+
+    Candidates come ascending: equal distances keep their order.
+    """
+    if points.device.type != "cpu":
+        return _nearest_by_torch(points, at, candidates, k, memory)
+    distances = points.new_empty((len(at), k), dtype=torch.float64)
+    indices = torch.empty_like(distances, dtype=torch.int64)
+    _measure(points, at, candidates, distances, indices)
+    return distances, indices
+
+
+def _nearest_by_torch(
+    points: Float[Tensor, "n d"],
+    at: Float[Tensor, "q d"],
+    candidates: Int64[Tensor, "q c"],
+    k: int,
+    memory: int,
+) -> tuple[Float64[Tensor, "q k"], Int64[Tensor, "q k"]]:
+    q, c = candidates.shape
+    d = points.shape[1]
+    distances = points.new_empty((q, c), dtype=torch.float64)
+
+    def work(part: slice) -> None:
+        # One row may have more candidates than fit: cut those too.
+        for columns in chunks(c, memory // (48 * d)):
+            near = points[candidates[part, columns]].double()
+            near -= at[part].double()[:, None, :]
+            distances[part, columns] = root_sum_squares(near)
+        distances[part].masked_fill_(candidates[part] < 0, math.inf)
+
+    cache = CACHE_BYTES if points.device.type == "cpu" else memory
+    run_chunks(work, q, cache // (24 * c * d), points.device)
+    order = distances.argsort(dim=1, stable=True)[:, :k]
+    return distances.gather(1, order), candidates.gather(1, order)

@@ -1,0 +1,244 @@
+"""The nearest candidates of many queries, kept while a product's tiles pass by; by numba."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import no_type_check
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped
+from numba import njit
+
+from zmanifold.trees import sort_first
+
+__all__ = ["Shortlists", "measure"]
+
+_kernel = njit(nogil=True, cache=True, error_model="numpy")
+# Nothing here is NaN: only so does a minimum become a vector instruction.
+_comparing = njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "nsz"})
+# A sum of squares in any order: the bound on its rounding holds for all of them.
+_summing = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+
+# A value is looked at by itself only if the least of so many, spread over the tile, is small
+# enough: those minima are vector instructions.
+_GROUP = 8
+
+
+@dataclass(frozen=True)
+class Shortlists:
+    """For each query the columns with the smallest values seen so far.
+
+    Attributes
+    ----------
+    length : int
+        How many are wanted; a list holds up to its width and is then cut back to this.
+    values, columns : ndarray of shape (q, width)
+        The lists, in no order.
+    counts : ndarray of shape (q,)
+        Their present lengths.
+    limits : ndarray of shape (q,)
+        No column that was left out of a list had a value below its limit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.shortlists import Shortlists
+    >>> lists = Shortlists.of(1, 2)
+    >>> products, squares = np.zeros((1, 4), np.float32), np.array([9, 1, 4, 2], np.float32)
+    >>> lists.offer(products, squares, 0, 0, np.array([1]))
+    >>> lists.finish(slice(0, 1))
+    >>> sorted(lists.columns[0, :2].tolist()), lists.limits.tolist()
+    ([2, 3], [4.0])
+    """
+
+    length: int
+    values: Float32[np.ndarray, "q width"]
+    columns: Int32[np.ndarray, "q width"]
+    counts: Int64[np.ndarray, " q"]
+    limits: Float32[np.ndarray, " q"]
+
+    @classmethod
+    def of(cls, n_queries: int, length: int) -> Shortlists:
+        """Make empty lists."""
+        shape = (n_queries, cls.width(length))
+        return cls(
+            length,
+            np.empty(shape, np.float32),
+            np.empty(shape, np.int32),
+            np.zeros(n_queries, np.int64),
+            np.full(n_queries, np.inf, np.float32),
+        )
+
+    @staticmethod
+    def width(length: int) -> int:
+        """Tell how many entries a list of a wanted length has room for."""
+        return 2 * length + _GROUP
+
+    def offer(
+        self,
+        tile: Float32[np.ndarray, "r c"],
+        squares: Float32[np.ndarray, " c"],
+        first_query: int,
+        first_column: int,
+        own: Int64[np.ndarray, " r"],
+    ) -> None:
+        """Offer the columns of a tile to the lists of its rows.
+
+        Parameters
+        ----------
+        tile : ndarray of shape (r, c)
+            Products of r queries with c points: column j has the value squares - 2 tile.
+        squares : ndarray of shape (c,)
+            The points' squared norms.
+        first_query, first_column : int
+            Where the tile starts.
+        own : ndarray of shape (r,)
+            The column that is not to be listed for each query, or -1.
+        """
+        _offer(
+            tile, squares, first_query, first_column, own,
+            self.length, self.values, self.columns, self.counts, self.limits,
+        )  # fmt: skip
+
+    def finish(self, part: slice) -> None:
+        """Cut the lists of some queries to the wanted length."""
+        _finish(
+            part.start, part.stop,
+            self.length, self.values, self.columns, self.counts, self.limits,
+        )  # fmt: skip
+
+
+def measure(
+    points: Float[np.ndarray, "n d"],
+    at: Float[np.ndarray, "q d"],
+    candidates: Shaped[np.ndarray, "q c"],
+    distances: Float64[np.ndarray, "q w"],
+    indices: Int64[np.ndarray, "q k"],
+) -> None:
+    """Write the k nearest candidates by (distance, row), by direct differences in float64.
+
+    Parameters
+    ----------
+    points, at : ndarray of shape (n, d) and (q, d)
+        The points, and the queries.
+    candidates : ndarray of int, shape (q, c)
+        Different row numbers of points for each query, at least k; -1 is none.
+    distances : ndarray of shape (q, w)
+        Where the last w of the k distances go.
+    indices : ndarray of shape (q, k)
+        Where the rows go.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.shortlists import measure
+    >>> points = np.array([[0.0], [4.0], [1.0]])
+    >>> distances, indices = np.empty((1, 2)), np.empty((1, 2), np.int64)
+    >>> measure(points, points[:1], np.array([[1, 2, -1]]), distances, indices)
+    >>> distances.tolist(), indices.tolist()
+    ([[1.0, 4.0]], [[2, 1]])
+    """
+    _measure(points, at, candidates, distances, indices)
+
+
+@_comparing
+@no_type_check
+def _offer(tile, squares, first_query, first_column, own, length, values, columns, counts, limits):
+    r, c = tile.shape
+    two = np.float32(2)
+    full = values.shape[1] - _GROUP
+    m = c // _GROUP
+    least, scratch = np.empty(m, np.float32), np.empty(m, np.float32)
+    places = np.empty(m, np.int32)
+    for i in range(r):
+        row = tile[i]
+        kept, names = values[first_query + i], columns[first_query + i]
+        count, limit = counts[first_query + i], limits[first_query + i]
+        least[:] = np.float32(np.inf)
+        for start in range(0, m * _GROUP, max(m, 1)):
+            x, y = squares[start : start + m], row[start : start + m]
+            for j in range(m):
+                least[j] = min(least[j], x[j] - two * y[j])
+        if limit == np.inf and m > length:
+            # So many columns, one a group and one of them perhaps its own, are at most there.
+            scratch[:] = least
+            limit = np.nextafter(_cut(scratch, places, m, length + 1), np.float32(np.inf))
+        # The last "group" is what the division left over.
+        for group in range(m + 1):
+            if group == m or least[group] < limit:
+                first, stop, step = (group, m * _GROUP, m) if group < m else (m * _GROUP, c, 1)
+                for j in range(first, stop, step):
+                    value, name = squares[j] - two * row[j], first_column + j
+                    kept[count], names[count] = value, name
+                    count += (value < limit) & (name != own[i])
+                if count > full:
+                    limit = _cut(kept, names, count, length)
+                    count = length
+        counts[first_query + i], limits[first_query + i] = count, limit
+
+
+@_kernel
+@no_type_check
+def _cut(values, columns, count, length):
+    """Permute so that the first `length` are the smallest; return the largest of them."""
+    low, high = 0, count - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                columns[i], columns[j] = columns[j], columns[i]
+                i += 1
+                j -= 1
+        if length - 1 <= j:
+            high = j
+        elif length - 1 >= i:
+            low = i
+        else:
+            break
+    return values[length - 1]
+
+
+@_kernel
+@no_type_check
+def _finish(start, stop, length, values, columns, counts, limits):
+    for i in range(start, stop):
+        if counts[i] > length:
+            limits[i] = _cut(values[i], columns[i], counts[i], length)
+            counts[i] = length
+
+
+@_kernel
+@no_type_check
+def _measure(points, at, candidates, distances, indices):
+    q, k = indices.shape
+    w = distances.shape[1]
+    most = candidates.shape[1]
+    found, sorted_found = np.empty(most), np.empty(most)
+    near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
+    ends = np.empty(most + 1, np.int64)
+    for i in range(q):
+        count = 0
+        for j in range(most):
+            if candidates[i, j] >= 0:
+                near[count] = candidates[i, j]
+                found[count] = _distance(points[near[count]], at[i])
+                count += 1
+        sort_first(found, near, count, k, sorted_found, sorted_near, ends)
+        distances[i], indices[i] = sorted_found[k - w : k], sorted_near[:k]
+
+
+@_summing
+@no_type_check
+def _distance(x, y):
+    total = 0.0
+    for c in range(len(x)):
+        apart = np.float64(x[c]) - np.float64(y[c])
+        total += apart * apart
+    return math.sqrt(total)

@@ -1,0 +1,357 @@
+"""A k-d tree that searches exactly and breaks ties by row number, compiled by numba."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import no_type_check
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numba import njit
+
+__all__ = ["Tree", "sort_first"]
+
+# Without fastmath: that a box is never farther than its points, as computed, needs every
+# operation to round by itself and in order.
+_kernel = njit(nogil=True, cache=True, error_model="numpy")
+
+_LEAF = 32
+
+# Up to so many are sorted by insertion.
+_SHORT = 16
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Points cut at the medians of their widest coordinates down to leaves.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n,)
+        The points' row numbers in the order of the leaves.
+    columns : ndarray of shape (d, n)
+        Their coordinates in that order.
+    boxes : ndarray of shape (nodes, 2, d)
+        Least and largest coordinates of a node's points; the children of node i are 2 i + 1 and
+        2 i + 2, and the last (nodes + 1) / 2 nodes are leaves.
+    spans : ndarray of shape (nodes, 3)
+        Where a node's points start and stop in `rows`, and the least of their row numbers.
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    columns: Float64[np.ndarray, "d n"]
+    boxes: Float64[np.ndarray, "nodes 2 d"]
+    spans: Int64[np.ndarray, "nodes 3"]
+
+    @classmethod
+    def of(cls, points: Float64[np.ndarray, "n d"]) -> Tree:
+        """Build it.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n, d)
+            Finite points whose squared distances do not overflow.
+
+        Returns
+        -------
+        Tree
+            The tree, which holds a copy of the points.
+        """
+        n, d = points.shape
+        depth = max(0, math.ceil(math.log2(n / _LEAF)))
+        rows = np.arange(n)
+        boxes = np.empty((2 ** (depth + 1) - 1, 2, d))
+        spans = np.empty((len(boxes), 3), np.int64)
+        _build(points, rows, boxes, spans)
+        return cls(rows, np.ascontiguousarray(points[rows].T), boxes, spans)
+
+    def query(
+        self,
+        at: Float64[np.ndarray, "q d"],
+        own: Int64[np.ndarray, " q"],
+        order: Int64[np.ndarray, " p"],
+        distances: Float64[np.ndarray, "q w"],
+        indices: Int64[np.ndarray, "q k"],
+    ) -> None:
+        """Find the k nearest points of each query by (distance, row number), in that order.
+
+        Parameters
+        ----------
+        at : ndarray of shape (q, d)
+            The queries.
+        own : ndarray of shape (q,)
+            The row that is no neighbour of a query, or -1.
+        order : ndarray of shape (p,)
+            Which queries to answer. Those near one another in a row spare each other work.
+        distances : ndarray of shape (q, w)
+            Where the last w of the k distances go.
+        indices : ndarray of shape (q, k)
+            Where the rows go; k is at most the number of points that are left.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from zmanifold.trees import Tree
+        >>> points = np.array([[0.0], [1.0], [3.0]])
+        >>> distances, indices = np.empty((1, 2)), np.empty((1, 2), np.int64)
+        >>> first = np.array([0])
+        >>> Tree.of(points).query(points[:1], first, first, distances, indices)
+        >>> distances.tolist(), indices.tolist()
+        ([[1.0, 3.0]], [[1, 2]])
+        """
+        _query(self.rows, self.columns, self.boxes, self.spans, at, own, order, distances, indices)
+
+
+@_kernel
+@no_type_check
+def _build(points, rows, boxes, spans):
+    d = points.shape[1]
+    nodes = len(spans)
+    spans[0, 0], spans[0, 1] = 0, len(rows)
+    for node in range(nodes):
+        start, stop = spans[node, 0], spans[node, 1]
+        low, high = boxes[node, 0], boxes[node, 1]
+        low[:], high[:] = points[rows[start]], points[rows[start]]
+        first = rows[start]
+        for i in range(start + 1, stop):
+            first = min(first, rows[i])
+            for c in range(d):
+                x = points[rows[i], c]
+                low[c] = min(low[c], x)
+                high[c] = max(high[c], x)
+        spans[node, 2] = first
+        axis = 0
+        for c in range(1, d):
+            if high[c] - low[c] > high[axis] - low[axis]:
+                axis = c
+        if 2 * node + 2 < nodes:
+            middle = (start + stop) // 2
+            _halve(points[:, axis], rows, start, stop - 1, middle)
+            spans[2 * node + 1, 0], spans[2 * node + 1, 1] = start, middle
+            spans[2 * node + 2, 0], spans[2 * node + 2, 1] = middle, stop
+        else:
+            # In a leaf, too, each point is near the one before it.
+            for i in range(start + 1, stop):
+                row = rows[i]
+                j = i - 1
+                while j >= start and points[rows[j], axis] > points[row, axis]:
+                    rows[j + 1] = rows[j]
+                    j -= 1
+                rows[j + 1] = row
+
+
+@_kernel
+@no_type_check
+def _halve(values, rows, low, high, middle):
+    """Permute rows[low..high] so that no value before `middle` is above one after it."""
+    while low < high:
+        pivot = values[rows[(low + high) // 2]]
+        i, j = low, high
+        while i <= j:
+            while values[rows[i]] < pivot:
+                i += 1
+            while values[rows[j]] > pivot:
+                j -= 1
+            if i <= j:
+                rows[i], rows[j] = rows[j], rows[i]
+                i += 1
+                j -= 1
+        if middle <= j:
+            high = j
+        elif middle >= i:
+            low = i
+        else:
+            return
+
+
+@_kernel
+@no_type_check
+def _query(rows, columns, boxes, spans, at, own, order, distances, indices):
+    d = at.shape[1]
+    k, w = indices.shape[1], distances.shape[1]
+    nodes = len(spans)
+    # What is found is cut back to k when the list is full.
+    size = 2 * k + 4 * _LEAF
+    found, sorted_found = np.empty(size), np.empty(size)
+    near, sorted_near = np.empty(size, np.int64), np.empty(size, np.int64)
+    ends = np.empty(size + 1, np.int64)
+    leaf = np.empty(2 * _LEAF)
+    pending, bounds = np.empty(64, np.int64), np.empty(64)
+    limit = np.inf
+    before = order[0]
+    for i in order:
+        x = at[i]
+        count = 0
+        # The ball of the last query's k nearest holds k others of this one when it is widened by
+        # the way from there, with room for rounding.
+        way = 0.0
+        for c in range(d):
+            way += (x[c] - at[before, c]) ** 2
+        limit = (limit + math.sqrt(way) + d * 2.0**-530) * (1 + (d + 8) * 2.0**-50)
+        limit_row = np.int64(len(rows))
+        # Every point whose distance, as rounded, is at most the limit has a square below this.
+        squared = limit * limit * (1 + 2.0**-50) + 2.0**-1070
+        rooted = 0
+        top = 1
+        pending[0], bounds[0] = 0, 0.0
+        while top:
+            top -= 1
+            node = pending[top]
+            if bounds[top] > squared:
+                continue
+            if spans[node, 2] > limit_row and math.sqrt(bounds[top]) >= limit:
+                continue
+            while 2 * node + 2 < nodes:
+                left, right = 2 * node + 1, 2 * node + 2
+                to_left = _box_distance(x, boxes[left])
+                to_right = _box_distance(x, boxes[right])
+                if to_left <= to_right:
+                    node, pending[top], bounds[top] = left, right, to_right
+                else:
+                    node, pending[top], bounds[top] = right, left, to_left
+                if bounds[top] <= squared:
+                    top += 1
+            start, stop = spans[node, 0], spans[node, 1]
+            m = stop - start
+            inside = leaf[:m]
+            inside[:] = 0.0
+            for c in range(d):
+                at_c, column = x[c], columns[c, start:stop]
+                for j in range(m):
+                    inside[j] += (column[j] - at_c) * (column[j] - at_c)
+            for j in range(m):
+                row = rows[start + j]
+                found[count], near[count] = inside[j], row
+                count += (inside[j] <= squared) & (row != own[i])
+            if count > size - 2 * _LEAF:
+                for j in range(rooted, count):
+                    found[j] = math.sqrt(found[j])
+                _select(found, near, count, k)
+                rooted = count = k
+                limit, limit_row = found[k - 1], near[k - 1]
+                squared = limit * limit * (1 + 2.0**-50) + 2.0**-1070
+        for j in range(rooted, count):
+            found[j] = math.sqrt(found[j])
+        sort_first(found, near, count, k, sorted_found, sorted_near, ends)
+        distances[i], indices[i] = sorted_found[k - w : k], sorted_near[:k]
+        limit, before = sorted_found[k - 1], i
+
+
+@_kernel
+@no_type_check
+def sort_first(found, near, count, k, sorted_found, sorted_near, ends):
+    """Sort by (distance, row) at least the first k, into the other arrays, by buckets."""
+    if count <= _SHORT:
+        sorted_found[:count], sorted_near[:count] = found[:count], near[:count]
+        _sort(sorted_found, sorted_near, 0, count - 1)
+        return
+    low = high = found[0]
+    for j in range(1, count):
+        low, high = min(low, found[j]), max(high, found[j])
+    scale = (count - 1) / (high - low) if high - low > 1e-290 else 0.0
+    ends[: count + 1] = 0
+    for j in range(count):
+        ends[int((found[j] - low) * scale) + 1] += 1
+    for j in range(count):
+        ends[j + 1] += ends[j]
+    for j in range(count):
+        bucket = int((found[j] - low) * scale)
+        sorted_found[ends[bucket]], sorted_near[ends[bucket]] = found[j], near[j]
+        ends[bucket] += 1
+    start = bucket = 0
+    while start < k:
+        if ends[bucket] - start > 1:
+            _sort(sorted_found, sorted_near, start, ends[bucket] - 1)
+        start = ends[bucket]
+        bucket += 1
+
+
+@_kernel
+@no_type_check
+def _box_distance(x, box):
+    """Return a squared distance, never above that of a point in the box as `_query` rounds it."""
+    total = 0.0
+    for c in range(len(x)):
+        apart = max(max(box[0, c] - x[c], x[c] - box[1, c]), 0.0)
+        total += apart * apart
+    return total
+
+
+@_kernel
+@no_type_check
+def _before(d, i, e, j):
+    return d < e or (d == e and i < j)
+
+
+@_kernel
+@no_type_check
+def _partition(found, near, low, high):
+    """Permute low..high, by (distance, row): none of low..j is after one of i..high."""
+    middle = (low + high) // 2
+    d, r = found[middle], near[middle]
+    i, j = low, high
+    while i <= j:
+        while _before(found[i], near[i], d, r):
+            i += 1
+        while _before(d, r, found[j], near[j]):
+            j -= 1
+        if i <= j:
+            found[i], found[j] = found[j], found[i]
+            near[i], near[j] = near[j], near[i]
+            i += 1
+            j -= 1
+    return i, j
+
+
+@_kernel
+@no_type_check
+def _select(found, near, count, k):
+    """Permute so that the first k are the smallest and the largest of them is the k-th."""
+    low, high = 0, count - 1
+    while low < high:
+        i, j = _partition(found, near, low, high)
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
+            return
+
+
+@_kernel
+@no_type_check
+def _sort(found, near, low, high):
+    """Sort found[low..high], and near with it: by insertion, or as a heap.
+
+    Not by recursion: numba cannot load that from its cache.
+    """
+    count = high - low + 1
+    if count <= _SHORT:
+        for i in range(low + 1, high + 1):
+            d, r = found[i], near[i]
+            j = i - 1
+            while j >= low and _before(d, r, found[j], near[j]):
+                found[j + 1], near[j + 1] = found[j], near[j]
+                j -= 1
+            found[j + 1], near[j + 1] = d, r
+        return
+    for step in range(count + count // 2, 0, -1):
+        # First every parent sinks into place, then the largest goes behind the heap.
+        size = min(step, count)
+        parent = step - count - 1
+        if step <= count:
+            found[low], found[low + step - 1] = found[low + step - 1], found[low]
+            near[low], near[low + step - 1] = near[low + step - 1], near[low]
+            size, parent = step - 1, 0
+        d, r = found[low + parent], near[low + parent]
+        child = 2 * parent + 1
+        while child < size:
+            at = low + child
+            if child + 1 < size and _before(found[at], near[at], found[at + 1], near[at + 1]):
+                child, at = child + 1, at + 1
+            if not _before(d, r, found[at], near[at]):
+                break
+            found[low + parent], near[low + parent] = found[at], near[at]
+            parent, child = child, 2 * child + 1
+        found[low + parent], near[low + parent] = d, r
