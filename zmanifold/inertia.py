@@ -19,6 +19,9 @@ _strict = njit(nogil=True, cache=True, error_model="numpy")
 _UNIT_ROUNDOFF = 2.0**-53
 _SHIFTS_AT_ONCE = 8
 
+# Of a matrix whose trace is 1, a sum of squares that cannot matter.
+_NEGLIGIBLE = 1e-250
+
 
 def count_significant(
     points: Float[np.ndarray, "n d"],
@@ -197,7 +200,7 @@ def _products(rows, out):
 @_kernel
 @no_type_check
 def _tridiagonal(a, diagonal, squares, v, w, p):
-    """Reduce a symmetric matrix, given below its diagonal, and destroy it.
+    """Reduce a symmetric matrix of trace 1, given below its diagonal, and destroy it.
 
     The last row goes first. Its reflection's update a - v w' - w v' waits for the pass over the
     rows above that also multiplies them by the next reflection's vector.
@@ -214,6 +217,9 @@ def _tridiagonal(a, diagonal, squares, v, w, p):
         rest = 0.0
         for c in range(m - 1):
             rest += u[c] * u[c]
+        # Squares near underflow have lost their digits: a reflection made of them is none.
+        if rest < _NEGLIGIBLE:
+            rest = 0.0
         squares[m - 1] = rest + u[m - 1] * u[m - 1]
         beta = 0.0
         if rest > 0.0:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from zmanifold import shortlists
+
+import oracles
+
+
+def smallest(values, length):
+    return np.sort(values, axis=1)[:, :length]
+
+
+@pytest.mark.parametrize("levels", [3, 50, 10**6])
+@pytest.mark.parametrize("length", [1, 6, 30])
+@pytest.mark.parametrize("width", [1, 7, 8, 100, 600])
+def test_the_smallest_of_all_tiles(length, width, levels):
+    """Whatever the tiles' widths, and with ties: the values are those of a full sort."""
+    rng = np.random.default_rng(length)
+    q, n = 23, 600
+    products = rng.integers(0, levels, (q, n)).astype(np.float32)
+    squares = rng.integers(0, levels, n).astype(np.float32)
+    own = np.where(rng.random(q) < 0.5, rng.integers(0, n, q), -1)
+    values = squares - 2 * products
+    values[np.arange(q), own] = np.where(own < 0, values[np.arange(q), own], np.inf)
+    lists = shortlists.Shortlists.of(q, length)
+    for first in rng.permutation(np.arange(0, n, width)):
+        for rows in (slice(0, 11), slice(11, q)):
+            part = slice(first, min(first + width, n))
+            tile = np.ascontiguousarray(products[rows, part])
+            lists.offer(tile, squares[part], rows.start, first, own[rows])
+    lists.finish(slice(0, q))
+    kept = np.sort(lists.values[:, :length], axis=1)
+    np.testing.assert_array_equal(kept, smallest(values, length))
+    columns = lists.columns[:, :length]
+    np.testing.assert_array_equal(np.sort(values[np.arange(q)[:, None], columns], axis=1), kept)
+    for i in range(q):
+        assert len(set(columns[i])) == length
+        left_out = np.setdiff1d(np.arange(n), columns[i])
+        assert (values[i, left_out] >= lists.limits[i]).all()
+        assert kept[i, -1] <= lists.limits[i]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("padding", [0, 5])
+def test_measuring_against_the_loop(dtype, padding, rng):
+    X = (100 + rng.normal(size=(60, 11))).astype(dtype)
+    X[10:20] = X[30:40]
+    candidates = np.stack([rng.permutation(np.delete(np.arange(60), i)) for i in range(60)])
+    candidates = np.insert(candidates, rng.integers(0, 59, padding), -1, axis=1)
+    expected_d, expected_i = oracles.neighbors(X, 25)
+    distances, indices = np.empty((60, 25)), np.empty((60, 25), np.int64)
+    shortlists.measure(X, X, candidates, distances, indices)
+    np.testing.assert_array_equal(indices, expected_i)
+    np.testing.assert_allclose(distances, expected_d, rtol=1e-13)
