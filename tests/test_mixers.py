@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy.stats import beta, chisquare, kstest
 from torch import nn
 from zmanifold.errors import InputError
 from zmanifold.mixers.by_name import mixers_by_name
+from zmanifold.mixers.shuffles import shuffled_rows
 
 import oracles
 
@@ -294,3 +296,52 @@ X, Y = torch.rand(4, 3), torch.tensor([0, 1, 2, 1])
 def test_bad_input(act, message):
     with pytest.raises(InputError, match=message):
         act()
+
+
+# --- large batches ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("n_mix", [None, 5])
+def test_large_batches_are_shuffled_row_by_row(anchored, n_mix):
+    mixer = zm.ZetaMixup(1.0, n_mix=n_mix, anchored=anchored)
+    weights = mixer.weights(1024, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    series = oracles.p_series(1.0, n_mix or 1024)
+    expected = torch.zeros(1024, dtype=torch.float64)
+    expected[: len(series)] = torch.tensor(series, dtype=torch.float64)
+    ordered = weights.sort(dim=1, descending=True).values
+    torch.testing.assert_close(ordered, expected.expand(1024, -1), rtol=1e-12, atol=0)
+    leads = weights.argmax(dim=1)
+    if anchored:
+        assert torch.equal(leads, torch.arange(1024))
+    else:
+        # Independent rows: about 1/e of the samples lead none.
+        assert 330 < 1024 - len(leads.unique()) < 425
+    again = mixer.weights(1024, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.equal(weights, again)
+    other = mixer.weights(1024, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert not torch.equal(weights, other)
+
+
+def test_shuffles_do_not_depend_on_threads(one_thread):
+    series, seeds = torch.arange(9.0).double(), torch.arange(1000) - 500
+    expected = shuffled_rows(series, seeds, anchored=False)
+    torch.set_num_threads(2)
+    assert torch.equal(shuffled_rows(series, seeds, anchored=False), expected)
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_every_permutation_is_as_likely(anchored):
+    """All 24 (anchored: 6) orders of four places, by a chi-squared test at one in a million."""
+    series = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    seeds = torch.empty(24_000, dtype=torch.int64)
+    seeds.random_(generator=torch.Generator().manual_seed(0))
+    found = [shuffled_rows(series, part, anchored=anchored) for part in seeds.view(-1, 4)]
+    rows = torch.cat(found).long().tolist()
+    if anchored:
+        # The diagonal leads; the others, in their order, are what is shuffled.
+        assert all(row[i % 4] == 1 for i, row in enumerate(rows))
+        rows = [[v for v in row if v != 1] for row in rows]
+    counts = Counter(map(tuple, rows))
+    assert len(counts) == (6 if anchored else 24)
+    assert chisquare(list(counts.values())).pvalue > 1e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from zmanifold.errors import InputError
@@ -199,6 +199,24 @@ class LinearMixer(nn.Module, ABC):
                 f"{self.num_classes} allows 0 to {self.num_classes - 1}: raise num_classes."
             )
         return one_hot
+
+
+def random_order(
+    shape: tuple[int, ...],
+    generator: torch.Generator | None,
+    device: torch.device,
+    *,
+    first: Tensor | None = None,
+) -> Int64[Tensor, ...]:
+    """Draw permutations of the last axis; `first` marks what comes first."""
+    keys = random_ranks(shape, generator, device)
+    if first is not None:
+        # Keys lie in [0, 1).
+        keys = keys - first.to(keys.dtype)
+    if device.type == "cpu" and not torch.compiler.is_compiling():
+        # NumPy sorts with vector instructions.
+        return torch.from_numpy(keys.numpy().argsort(axis=-1))
+    return keys.argsort(dim=-1)
 
 
 def random_ranks(

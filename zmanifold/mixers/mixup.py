@@ -7,7 +7,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from zmanifold.errors import InputError
-from zmanifold.mixers.linear import LinearMixer, random_ranks
+from zmanifold.mixers.linear import LinearMixer, random_order, random_ranks
 from zmanifold.parameters import is_number
 
 __all__ = ["Mixup"]
@@ -67,7 +67,7 @@ class Mixup(LinearMixer):
         self, batch_size: int, generator: torch.Generator | None, device: torch.device
     ) -> Float64[Tensor, "b b"]:
         lam = self._lambda(batch_size if self.per_sample else 1, generator, device)
-        partner = random_ranks((batch_size,), generator, device).argsort()
+        partner = random_order((batch_size,), generator, device)
         lam = lam.expand(batch_size)
         return torch.diag(lam).scatter_add(1, partner[:, None], (1 - lam)[:, None])
 

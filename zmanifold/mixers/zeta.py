@@ -13,10 +13,13 @@ from scipy.special import zeta
 from torch import Tensor
 
 from zmanifold.errors import InputError
-from zmanifold.mixers.linear import LinearMixer, random_ranks
+from zmanifold.mixers.linear import LinearMixer, random_order, random_ranks
 from zmanifold.parameters import check_count, is_number
 
 __all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
+
+# From this size on a CPU shuffles each row faster than it sorts random keys.
+_LARGE_BATCH = 1024
 
 
 class ZetaMixup(LinearMixer):
@@ -94,14 +97,18 @@ class ZetaMixup(LinearMixer):
                 f"n_mix={n_mix} samples cannot be chosen from a batch of {batch_size}: "
                 "lower n_mix or enlarge the batch."
             )
-        keys = random_ranks((batch_size, batch_size), generator, device)
-        if self.anchored:
-            # Keys lie in [0, 1): the diagonal comes first.
-            keys = keys - torch.eye(batch_size, device=device, dtype=keys.dtype)
-        order = keys.argsort(dim=1)[:, :n_mix]
         # The permutations come first: they are the same for every gamma.
+        if device.type == "cpu" and batch_size >= _LARGE_BATCH:
+            from zmanifold.mixers.shuffles import shuffled_rows
+
+            seeds = torch.empty(batch_size, dtype=torch.int64).random_(generator=generator)
+            series = self._series(n_mix, generator, device)
+            return shuffled_rows(series, seeds, anchored=self.anchored)
+        shape = (batch_size, batch_size)
+        diagonal = torch.eye(batch_size, device=device) if self.anchored else None
+        order = random_order(shape, generator, device, first=diagonal)[:, :n_mix]
         series = self._series(n_mix, generator, device).expand(batch_size, n_mix)
-        return torch.zeros_like(keys).scatter(1, order, series)
+        return torch.zeros(shape, device=device, dtype=series.dtype).scatter(1, order, series)
 
     def _series(
         self, n_mix: int, generator: torch.Generator | None, device: torch.device
