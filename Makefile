@@ -4,7 +4,7 @@ DATASET ?= digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: figures claims test clean
+.PHONY: figures claims benchmark test clean
 
 figures: .venv/.runtime
 	$(BIN)/python experiments/figure_2.py
@@ -15,6 +15,9 @@ figures: .venv/.runtime
 claims: .venv/.runtime
 	$(BIN)/python experiments/claims.py
 
+benchmark: .venv/.benchmark
+	$(BIN)/python experiments/benchmark.py
+
 test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,6 +27,10 @@ test: .venv/.test
 .venv/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) --constraint constraints.txt --editable '.[tsne]'
+	touch $@
+
+.venv/.benchmark: .venv/.runtime
+	$(PIP) --constraint constraints.txt --editable '.[benchmark]'
 	touch $@
 
 .venv/.test: .venv/.runtime

@@ -19,7 +19,9 @@ import oracles
 def by(request, monkeypatch):
     """Both searches by products: that of a CPU, and that of a GPU run on the CPU."""
     if request.param == "torch":
-        monkeypatch.setattr(neighbors, "search_tiles", products.search_products)
+        monkeypatch.setattr(
+            neighbors, "search_tiles", lambda *a, in_order: products.search_products(*a)
+        )
         monkeypatch.setattr(products, "_nearest", products._nearest_by_torch)
     return request.param
 
@@ -148,7 +150,9 @@ def test_working_memory_bounds_the_buffers(monkeypatch, rng):
     held = 8 * max(tiles) * torch.get_num_threads()
     assert held + 8 * 2 * max(lists) <= 2**20
     assert sum(tiles) == 4000 * 4000
-    monkeypatch.setattr(neighbors, "search_tiles", products.search_products)
+    monkeypatch.setattr(
+        neighbors, "search_tiles", lambda *a, in_order: products.search_products(*a)
+    )
     monkeypatch.setattr(
         filtering.Filter, "values",
         lambda self, placed, out=None: rows.append(len(placed)) or values(self, placed, out),

@@ -53,3 +53,8 @@ def test_measuring_against_the_loop(dtype, padding, rng):
     shortlists.measure(X, X, candidates, distances, indices)
     np.testing.assert_array_equal(indices, expected_i)
     np.testing.assert_allclose(distances, expected_d, rtol=1e-13)
+    farthest, again = np.empty((60, 1)), np.empty((60, 25), np.int64)
+    shortlists.measure(X, X, candidates, farthest, again, in_order=False)
+    np.testing.assert_array_equal(farthest[:, 0], distances[:, -1])
+    np.testing.assert_array_equal(again[:, -1], indices[:, -1])
+    np.testing.assert_array_equal(np.sort(again), np.sort(indices))

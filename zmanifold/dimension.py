@@ -141,7 +141,9 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         if precomputed_knn is None:
             k = check_n_neighbors(self.n_neighbors, n, least=2)
             (scaled,), _ = rescaled(points)
-            _, indices = search(scaled, k, rows=rows.to(where), farthest_only=True, memory=memory)
+            _, indices = search(
+                scaled, k, rows=rows.to(where), farthest_only=True, in_order=False, memory=memory
+            )
         else:
             indices = as_neighborhoods(precomputed_knn, n, least=2).to(where)
             if len(indices) != len(rows):

@@ -74,7 +74,7 @@ def _count(points, indices, alpha, rounding, dimension, degenerate, proven):
     by_features = d <= k
     m, length = min(k, d), max(k, d)
     # Rows a power of two apart would share few lines of the cache; the rest stays zero.
-    centred = np.zeros((m, length + 8))
+    centred = np.zeros((m, length + 8 if length % 64 == 0 else length))
     mean = np.empty(d)
     scatter = np.empty((m, m))
     diagonal, squares = np.empty(m), np.empty(m)

@@ -172,6 +172,7 @@ def search(
     rows: Int64[Tensor, " q"] | None = None,
     queries: Float[Tensor, "q d"] | None = None,
     farthest_only: bool = False,
+    in_order: bool = True,
     memory: int,
 ) -> tuple[Float64[Tensor, "q w"], Int64[Tensor, "q k"]]:
     """Search without checks: the neighbours, among `points`, of some of them or of others.
@@ -189,6 +190,8 @@ def search(
         `queries` is given, on the device of `points`.
     farthest_only : bool, default=False
         Whether of the distances only those of the k-th neighbours are wanted.
+    in_order : bool, default=True
+        Whether neighbours must come by distance; if not, the k-th alone has its place.
     memory : int
         Bytes of working memory.
 
@@ -214,9 +217,9 @@ def search(
     distances = points.new_empty((len(asked), width), dtype=torch.float64)
     indices = points.new_empty((len(asked), k), dtype=torch.int64)
     if suits_a_tree(points):
-        _search_tree(points, asked, distances, indices)
+        _search_tree(points, asked, distances, indices, in_order)
     elif points.device.type == "cpu":
-        search_tiles(points, asked, distances, indices, memory)
+        search_tiles(points, asked, distances, indices, memory, in_order=in_order)
     else:
         search_products(points, asked, distances, indices, memory)
     return distances, indices
@@ -227,11 +230,12 @@ def _search_tree(
     asked: Queries,
     distances: Float64[Tensor, "q w"],
     indices: Int64[Tensor, "q k"],
+    in_order: bool,
 ) -> None:
     from zmanifold.trees import Tree
 
     data = points.double().numpy()
-    tree = Tree.of(data)
+    tree = Tree.of(data, indices.shape[1])
     if asked.rows is None:
         at = asked.points.double().numpy()
         own, order = np.full(len(at), -1), Tree.of(at).rows
@@ -244,7 +248,7 @@ def _search_tree(
         at, order = data[own], np.argsort(place[own])
     found, near = distances.numpy(), indices.numpy()
     run_chunks(
-        lambda part: tree.query(at, own, order[part], found, near),
+        lambda part: tree.query(at, own, order[part], found, near, in_order=in_order),
         len(order),
         1024,
         points.device,

@@ -60,6 +60,8 @@ def search_tiles(
     distances: Float64[Tensor, "q w"],
     indices: Int64[Tensor, "q k"],
     memory: int,
+    *,
+    in_order: bool = True,
 ) -> None:
     """Search on a CPU: every thread multiplies tiles of its own and reads them by numba.
 
@@ -77,6 +79,8 @@ def search_tiles(
         Where the rows go.
     memory : int
         Bytes of working memory.
+    in_order : bool, default=True
+        Whether the rows must come by distance.
     """
     from zmanifold.shortlists import Shortlists
 
@@ -98,7 +102,7 @@ def search_tiles(
         _fill(lists, coarse, placed, own, side, mirrored)
         run_chunks(lists.finish, len(at), 4096, points.device)
         candidates = torch.from_numpy(lists.columns[:, :length])
-        _measure(points, at, candidates, distances[block], indices[block])
+        _measure(points, at, candidates, distances[block], indices[block], in_order)
         if length < n_others:
             proven = torch.from_numpy(lists.limits) > coarse.ceiling(distances[block, -1], norms)
             undecided.append((~proven).nonzero()[:, 0] + block.start)
@@ -111,18 +115,18 @@ def _measure(
     candidates: Int[Tensor, "q c"],
     distances: Float64[Tensor, "q w"],
     indices: Int64[Tensor, "q k"],
+    in_order: bool = True,
 ) -> None:
     """Write the nearest candidates on a CPU; a candidate of -1 is none."""
     from zmanifold.shortlists import measure
 
     given = points.numpy(), at.numpy(), candidates.numpy(), distances.numpy(), indices.numpy()
     data, queries, listed, found, near = given
-    run_chunks(
-        lambda part: measure(data, queries[part], listed[part], found[part], near[part]),
-        len(at),
-        1024,
-        points.device,
-    )
+
+    def work(part: slice) -> None:
+        measure(data, queries[part], listed[part], found[part], near[part], in_order=in_order)
+
+    run_chunks(work, len(at), 1024, points.device)
 
 
 def _fill(
@@ -168,7 +172,7 @@ def search_products(
 ) -> None:
     """Search on any device with torch alone: whole rows of products, and their smallest.
 
-    Parameters and result are those of `search_tiles`.
+    Parameters and result are those of `search_tiles`; the rows always come by distance.
     """
     n, d = points.shape
     k, w = indices.shape[1], distances.shape[1]

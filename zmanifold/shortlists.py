@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped
 from numba import njit
 
-from zmanifold.trees import sort_first
+from zmanifold.trees import select, sort_first
 
 __all__ = ["Shortlists", "measure"]
 
@@ -115,6 +115,8 @@ def measure(
     candidates: Shaped[np.ndarray, "q c"],
     distances: Float64[np.ndarray, "q w"],
     indices: Int64[np.ndarray, "q k"],
+    *,
+    in_order: bool = True,
 ) -> None:
     """Write the k nearest candidates by (distance, row), by direct differences in float64.
 
@@ -128,6 +130,8 @@ def measure(
         Where the last w of the k distances go.
     indices : ndarray of shape (q, k)
         Where the rows go.
+    in_order : bool, default=True
+        Whether the rows come by distance; if not, the farthest alone has its place.
 
     Examples
     --------
@@ -139,7 +143,7 @@ def measure(
     >>> distances.tolist(), indices.tolist()
     ([[1.0, 4.0]], [[2, 1]])
     """
-    _measure(points, at, candidates, distances, indices)
+    _measure(points, at, candidates, distances, indices, in_order)
 
 
 @_comparing
@@ -216,7 +220,7 @@ def _finish(start, stop, length, values, columns, counts, limits):
 
 @_kernel
 @no_type_check
-def _measure(points, at, candidates, distances, indices):
+def _measure(points, at, candidates, distances, indices, in_order):
     q, k = indices.shape
     w = distances.shape[1]
     most = candidates.shape[1]
@@ -230,8 +234,12 @@ def _measure(points, at, candidates, distances, indices):
                 near[count] = candidates[i, j]
                 found[count] = _distance(points[near[count]], at[i])
                 count += 1
-        sort_first(found, near, count, k, sorted_found, sorted_near, ends)
-        distances[i], indices[i] = sorted_found[k - w : k], sorted_near[:k]
+        if in_order:
+            sort_first(found, near, count, k, sorted_found, sorted_near, ends)
+            distances[i], indices[i] = sorted_found[k - w : k], sorted_near[:k]
+        else:
+            select(found, near, count, k)
+            distances[i], indices[i] = found[k - w : k], near[:k]
 
 
 @_summing

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from typing import no_type_check
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int64
 from numba import njit
 
-__all__ = ["Tree", "sort_first"]
+from zmanifold.chunking import run_chunks
+
+__all__ = ["Tree", "select", "sort_first"]
 
 # Without fastmath: that a box is never farther than its points, as computed, needs every
 # operation to round by itself and in order.
 _kernel = njit(nogil=True, cache=True, error_model="numpy")
 
+# The most points of a leaf.
 _LEAF = 32
 
 # Up to so many are sorted by insertion.
@@ -45,13 +49,15 @@ class Tree:
     spans: Int64[np.ndarray, "nodes 3"]
 
     @classmethod
-    def of(cls, points: Float64[np.ndarray, "n d"]) -> Tree:
+    def of(cls, points: Float64[np.ndarray, "n d"], k: int = 1) -> Tree:
         """Build it.
 
         Parameters
         ----------
         points : ndarray of shape (n, d)
             Finite points whose squared distances do not overflow.
+        k : int, default=1
+            How many neighbours will be asked for: few are found faster in small leaves.
 
         Returns
         -------
@@ -59,11 +65,21 @@ class Tree:
             The tree, which holds a copy of the points.
         """
         n, d = points.shape
-        depth = max(0, math.ceil(math.log2(n / _LEAF)))
+        leaf = _LEAF if k > _LEAF else _LEAF // 2
+        depth = max(0, math.ceil(math.log2(n / leaf)))
         rows = np.arange(n)
         boxes = np.empty((2 ** (depth + 1) - 1, 2, d))
         spans = np.empty((len(boxes), 3), np.int64)
-        _build(points, rows, boxes, spans)
+        spans[0, :2] = 0, n
+        # The top by one thread, then subtrees by all.
+        top = min(depth, math.ceil(math.log2(torch.get_num_threads())))
+        _build(points, rows, boxes, spans, 0, top)
+
+        def work(part: slice) -> None:
+            for node in range(2**top - 1 + part.start, 2**top - 1 + part.stop):
+                _build(points, rows, boxes, spans, node, depth + 1 - top)
+
+        run_chunks(work, 2**top, 2**top, torch.device("cpu"))
         return cls(rows, np.ascontiguousarray(points[rows].T), boxes, spans)
 
     def query(
@@ -73,8 +89,10 @@ class Tree:
         order: Int64[np.ndarray, " p"],
         distances: Float64[np.ndarray, "q w"],
         indices: Int64[np.ndarray, "q k"],
+        *,
+        in_order: bool = True,
     ) -> None:
-        """Find the k nearest points of each query by (distance, row number), in that order.
+        """Find the k nearest points of each query by (distance, row number).
 
         Parameters
         ----------
@@ -88,6 +106,8 @@ class Tree:
             Where the last w of the k distances go.
         indices : ndarray of shape (q, k)
             Where the rows go; k is at most the number of points that are left.
+        in_order : bool, default=True
+            Whether the rows come by distance; if not, the farthest alone has its place.
 
         Examples
         --------
@@ -100,16 +120,22 @@ class Tree:
         >>> distances.tolist(), indices.tolist()
         ([[1.0, 3.0]], [[1, 2]])
         """
-        _query(self.rows, self.columns, self.boxes, self.spans, at, own, order, distances, indices)
+        _query(
+            self.rows, self.columns, self.boxes, self.spans, at, own, order, distances, indices,
+            in_order,
+        )  # fmt: skip
 
 
 @_kernel
 @no_type_check
-def _build(points, rows, boxes, spans):
+def _build(points, rows, boxes, spans, root, levels):
+    """Fill in so many levels below and with `root`, whose span is known."""
     d = points.shape[1]
     nodes = len(spans)
-    spans[0, 0], spans[0, 1] = 0, len(rows)
-    for node in range(nodes):
+    for i in range(2**levels - 1):
+        # The i-th node of the subtree, counted level by level.
+        level = np.int64(math.log2(i + 1))
+        node = (root + 1) * 2**level - 1 + i + 1 - 2**level
         start, stop = spans[node, 0], spans[node, 1]
         low, high = boxes[node, 0], boxes[node, 1]
         low[:], high[:] = points[rows[start]], points[rows[start]]
@@ -167,7 +193,7 @@ def _halve(values, rows, low, high, middle):
 
 @_kernel
 @no_type_check
-def _query(rows, columns, boxes, spans, at, own, order, distances, indices):
+def _query(rows, columns, boxes, spans, at, own, order, distances, indices, in_order):
     d = at.shape[1]
     k, w = indices.shape[1], distances.shape[1]
     nodes = len(spans)
@@ -227,15 +253,19 @@ def _query(rows, columns, boxes, spans, at, own, order, distances, indices):
             if count > size - 2 * _LEAF:
                 for j in range(rooted, count):
                     found[j] = math.sqrt(found[j])
-                _select(found, near, count, k)
+                select(found, near, count, k)
                 rooted = count = k
                 limit, limit_row = found[k - 1], near[k - 1]
                 squared = limit * limit * (1 + 2.0**-50) + 2.0**-1070
         for j in range(rooted, count):
             found[j] = math.sqrt(found[j])
-        sort_first(found, near, count, k, sorted_found, sorted_near, ends)
-        distances[i], indices[i] = sorted_found[k - w : k], sorted_near[:k]
-        limit, before = sorted_found[k - 1], i
+        if in_order:
+            sort_first(found, near, count, k, sorted_found, sorted_near, ends)
+            distances[i], indices[i] = sorted_found[k - w : k], sorted_near[:k]
+        else:
+            select(found, near, count, k)
+            distances[i], indices[i] = found[k - w : k], near[:k]
+        limit, before = distances[i, w - 1], i
 
 
 @_kernel
@@ -306,7 +336,7 @@ def _partition(found, near, low, high):
 
 @_kernel
 @no_type_check
-def _select(found, near, count, k):
+def select(found, near, count, k):
     """Permute so that the first k are the smallest and the largest of them is the k-th."""
     low, high = 0, count - 1
     while low < high:

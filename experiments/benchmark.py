@@ -1,0 +1,613 @@
+"""Speed against the tools that people use today, in one run.
+
+Claim:    local ID, neighbours, sweeps and mixing are faster than the peers by the ratios asked for
+Command:  make benchmark, or: python experiments/benchmark.py --row helix-8 --row knn-images
+Needs:    the extra `benchmark` (scikit-dimension, kornia); Fashion-MNIST for two rows
+Writes:   experiments/results/benchmark.json and benchmark.md (the table)
+Runtime:  about 25 minutes on 2 cores; "seconds" in the .json
+
+Every row runs in a process of its own with pinned threads. Each side is warmed up, then the sides
+take turns; a run repeats a short call for a quarter of a second; the median of the runs counts, and
+of several forms of a peer the fastest. A peer that would take hours is extrapolated from a part,
+which its name says. Peak memory is measured in yet other processes, one a side: the largest
+resident size less that before the call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Points = NDArray[Any]
+
+RUNS = 5
+FOLDER = Path(__file__).parent / "results"
+PEERS = ("scikit-dimension", "scikit-learn", "kornia", "torchvision", "timm", "numba")
+# Neighbourhoods from which scikit-dimension's time for 60,000 images is extrapolated.
+SAMPLE = 1000
+# Figure 6's sweep: 16 strengths, two neighbourhood sizes, three seeds.
+GAMMAS = tuple(float(g) for g in range(16))
+NEIGHBORS = (8, 128)
+SEEDS = 3
+SHORTEST_RUN = 0.25
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a row runs. A side that extrapolates returns its seconds, the others None.
+
+    Attributes
+    ----------
+    ours : callable
+        The package.
+    peers : dict of str to callable
+        The same work by others, by their names in the table.
+    warm_up : callable
+        Compiles and loads what the first call would; each side itself where None.
+    floor : callable
+        Seconds that this machine needs for the operations or bytes that the method cannot
+        avoid, at rates measured now; None where no such rate says much.
+    """
+
+    ours: Callable[[], float | None]
+    peers: dict[str, Callable[[], float | None]]
+    warm_up: Callable[[], object] | None = None
+    floor: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    work: str
+    target: float
+    make: Callable[..., Sides] = field(repr=False)
+    arguments: tuple[Any, ...] = ()
+    bound: str = ""
+
+
+# --- what is compared -------------------------------------------------------------------------
+
+
+def local_dimension(name: str, k: int) -> Sides:
+    """FO at every point, neighbour search included."""
+    import zmanifold as zm
+
+    X = points_of(name)
+
+    def peer(n_jobs: int) -> Callable[[], None]:
+        return lambda: void(fitted_peer(X, n_neighbors=k, n_jobs=n_jobs))
+
+    return Sides(
+        lambda: void(zm.LocalPCA(n_neighbors=k).fit(X)),
+        {f"scikit-dimension, n_jobs={n}": peer(n) for n in (1, 2)},
+    )
+
+
+def local_dimension_of_images(k: int) -> Sides:
+    """FO at all 60,000 points against scikit-dimension's search and part of its PCAs."""
+    import numpy as np
+    import zmanifold as zm
+
+    X = points_of("fashion-mnist")
+    n = len(X)
+    rows = np.random.default_rng(0).choice(n, SAMPLE, replace=False)
+
+    def peer() -> float:
+        clock = time.perf_counter()
+        indices = scikit_learns(X, k)
+        searched = time.perf_counter() - clock
+        parts = []
+        for n_jobs in (1, 2):
+            clock = time.perf_counter()
+            fitted_peer(X, precomputed_knn=indices[rows], n_jobs=n_jobs)
+            parts.append(time.perf_counter() - clock)
+        return searched + min(parts) * n / SAMPLE
+
+    def floor() -> float:
+        """Half the products of all pairs, half the 64-bit products of all neighbourhoods."""
+        products = n * n * X.shape[1] / product_rate("float32")
+        return float(products + n * k * k * X.shape[1] / product_rate("float64"))
+
+    return Sides(
+        lambda: void(zm.LocalPCA(n_neighbors=k).fit(X)),
+        {f"scikit-dimension, its PCAs from {SAMPLE:,} points": peer},
+        lambda: zm.LocalPCA(n_neighbors=k).fit(X[:2000]),
+        floor,
+    )
+
+
+def neighbors_of_images(k: int) -> Sides:
+    """Exact nearest neighbours, search alone."""
+    import zmanifold as zm
+
+    X = points_of("fashion-mnist")
+    return Sides(
+        lambda: void(zm.kneighbors(X, k)),
+        {"scikit-learn, n_jobs=2": lambda: void(scikit_learns(X, k))},
+        lambda: (zm.kneighbors(X[:2000], k), scikit_learns(X[:2000], k)),
+        lambda: len(X) ** 2 * X.shape[1] / product_rate("float32"),
+    )
+
+
+def sweep() -> Sides:
+    """Figure 6's sweep of the helix against the same loop over scikit-dimension."""
+    import numpy as np
+    import zmanifold as zm
+
+    X = points_of("helix-r3")
+    mixers = [zm.ZetaMixup(g) for g in GAMMAS]
+
+    def peer() -> float:
+        """One strength and seed; of n_jobs 1 and 2 the faster for each neighbourhood size."""
+        clock = time.perf_counter()
+        mixed = mixed_by_numpy(np.random.default_rng(0).permutation(X), 2.8)
+        seconds = time.perf_counter() - clock
+        for k in NEIGHBORS:
+            parts = []
+            for n_jobs in (1, 2):
+                clock = time.perf_counter()
+                fitted_peer(mixed, n_neighbors=k, n_jobs=n_jobs)
+                parts.append(time.perf_counter() - clock)
+            seconds += min(parts)
+        return seconds * len(GAMMAS) * SEEDS
+
+    def ours() -> None:
+        zm.sweep_id(X, mixers=mixers, n_neighbors=NEIGHBORS, seeds=SEEDS, progress=False)
+
+    return Sides(ours, {"the same loop over scikit-dimension, from one γ and seed": peer})
+
+
+def weights(batch_size: int) -> Sides:
+    """ζ-mixup's weights of one batch."""
+    import zmanifold as zm
+
+    mixer = zm.ZetaMixup(2.8)
+    return Sides(
+        lambda: void(mixer.weights(batch_size)),
+        {"NumPy, argsort twice": lambda: void(weights_by_numpy(batch_size, 2.8))},
+        floor=lambda: 4 * batch_size**2 / copy_rate(),
+    )
+
+
+def mixing(*shape: int) -> Sides:
+    """Weights, samples and labels of a batch, on the GPU where there is one."""
+    import torch
+    import zmanifold as zm
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.rand(shape, device=device)
+    y = torch.randint(0, 10, shape[:1], device=device)
+    mixer = zm.ZetaMixup(2.8, num_classes=10)
+
+    def of(call: Callable[..., object]) -> Callable[[], float | None]:
+        def run() -> float | None:
+            if device == "cpu":
+                call(x, y)
+                return None
+            return cuda_seconds(lambda: call(x, y))
+
+        return run
+
+    peers = {name: of(peer) for name, peer in mixup_peers().items()}
+    floor = 2 * x.numel() * 4 / copy_rate(device)
+    if device == "cpu":
+        floor = max(floor, 2 * shape[0] * x.numel() / product_rate("float32"))
+    return Sides(of(mixer), peers, floor=lambda: floor)
+
+
+def from_the_shell() -> Sides:
+    """Sweep from the command line, imports included, against a script."""
+    command = [
+        str(Path(sys.executable).with_name("zmanifold")),
+        *("sweep-id", "helix-r3", "--gamma", "2.8", "--neighbors", "8"),
+    ]
+
+    def run(arguments: list[str]) -> Callable[[], None]:
+        return lambda: void(subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL))
+
+    return Sides(
+        run(command),
+        {
+            "a script with scikit-dimension": run([sys.executable, __file__, "--peer-script"]),
+        },
+    )
+
+
+ROWS = {
+    "helix-8": Row(
+        "FO at every point, helix R³, n = 8,192, k = 8", 250, local_dimension, ("helix-r3", 8),
+        "half tree search, half counting; threads and Python take a tenth",
+    ),
+    "helix-128": Row(
+        "the same, k = 128", 50, local_dimension, ("helix-r3", 128),
+        "tree search, most of it distances and sorting",
+    ),
+    "paraboloid-128": Row(
+        "paraboloid R¹², n = 8,192, k = 128", 30, local_dimension, ("paraboloid-r12", 128),
+        "tree search, three quarters",
+    ),
+    "digits-128": Row(
+        "digits 1,797 x 64, k = 128", 10, local_dimension, ("digits", 128),
+        "scatter matrices and their reduction, two thirds",
+    ),
+    "images-128": Row(
+        "Fashion-MNIST 60,000 x 784, k = 128, all points", 15, local_dimension_of_images, (128,),
+        "products of all pairs and of each neighbourhood",
+    ),
+    "knn-images": Row(
+        "exact 128-NN of Fashion-MNIST, search alone", 4, neighbors_of_images, (128,),
+        "the product of all pairs",
+    ),
+    "sweep": Row(
+        "Figure 6's sweep (16 γ, k = 8 and 128, 3 seeds, helix R³)", 60, sweep, (),
+        "mixing batch by batch, and the search",
+    ),
+    "weights": Row(
+        "mixing weights, m = 4,096", 3, weights, (4096,), "a random number for each weight",
+    ),
+    "mix-224": Row(
+        "ζ-mixup of [32, 3, 224, 224], weights, mixing and labels", 3, mixing, (32, 3, 224, 224),
+        "the dense product and fresh memory for its result",
+    ),
+    "mix-32": Row(
+        "the same of [128, 3, 32, 32]", 3, mixing, (128, 3, 32, 32),
+        "the dense product: mixup reads two samples an output, ζ-mixup all 128",
+    ),
+    "shell": Row(
+        "from the shell to the result of sweep-id helix-r3 --gamma 2.8 --neighbors 8", 2,
+        from_the_shell, (), "importing torch and scikit-learn",
+    ),
+}  # fmt: skip
+
+
+# --- the peers --------------------------------------------------------------------------------
+
+
+def fitted_peer(X: Points, **options: Any) -> Any:
+    """Fit scikit-dimension's pointwise FO."""
+    import skdim
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return skdim.id.lPCA(ver="FO").fit_pw(X, **options)
+
+
+def scikit_learns(X: Points, k: int) -> Any:
+    """Search with scikit-learn."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=k, n_jobs=2).fit(X).kneighbors(return_distance=False)
+
+
+def weights_by_numpy(batch_size: int, gamma: float) -> Points:
+    """Weights as the paper's released code draws them: ranks of random numbers."""
+    import numpy as np
+
+    ranks = np.random.default_rng().random((batch_size, batch_size)).argsort(1).argsort(1)
+    series = np.arange(1.0, batch_size + 1) ** -gamma
+    return np.asarray((series / series.sum())[ranks])
+
+
+def mixed_by_numpy(X: Points, gamma: float) -> Points:
+    """ζ-mixup of a whole set in batches of 32."""
+    import numpy as np
+
+    batches = X.reshape(-1, 32, X.shape[1])
+    return np.concatenate([weights_by_numpy(32, gamma) @ batch for batch in batches])
+
+
+def mixup_peers() -> dict[str, Callable[..., object]]:
+    """Return the mixups of other libraries that can be imported."""
+    peers: dict[str, Callable[..., object]] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from kornia.augmentation import RandomMixUpV2
+
+            peers["kornia RandomMixUpV2"] = RandomMixUpV2(p=1.0, data_keys=["input", "class"])
+        except ImportError:
+            pass
+        try:
+            from torchvision.transforms.v2 import MixUp
+
+            peers["torchvision v2.MixUp"] = MixUp(num_classes=10)
+        except ImportError:
+            pass
+        try:
+            from timm.data import Mixup
+
+            peers["timm Mixup"] = Mixup(num_classes=10)
+        except ImportError:
+            pass
+    return peers
+
+
+def peer_script() -> None:
+    """Do what the command line of the row `shell` does, as one would by hand."""
+    import numpy as np
+    import skdim
+
+    t = np.random.default_rng(0).uniform(0, 8 * np.pi, 8192)
+    X = np.c_[np.cos(t), np.sin(t), t / (2 * np.pi)]
+    for seed in range(SEEDS):
+        rng = np.random.default_rng(seed)
+        batches = rng.permutation(X).reshape(-1, 32, 3)
+        lam = rng.beta(1, 1, (len(batches), 1, 1))
+        mixup = lam * batches + (1 - lam) * rng.permuted(batches, axis=1)
+        zeta = mixed_by_numpy(batches.reshape(-1, 3), 2.8)
+        for mixed in (batches.reshape(-1, 3), mixup.reshape(-1, 3), zeta):
+            print(skdim.id.lPCA(ver="FO").fit_pw(mixed, n_neighbors=8).dimension_pw_.mean())
+
+
+# --- the machine ------------------------------------------------------------------------------
+
+
+def points_of(name: str) -> Points:
+    """Load a data set's points as an array."""
+    import numpy as np
+    import zmanifold as zm
+
+    return np.ascontiguousarray(zm.load_dataset(name, random_state=0).points)
+
+
+@cache
+def product_rate(dtype: str) -> float:
+    """Multiplications and additions a second in a matrix product, the best of five."""
+    import torch
+    from zmanifold.filtering import product
+
+    n = 2048
+    a = torch.ones(n, n, dtype=getattr(torch, dtype))
+    multiply = product if dtype == "float32" else (lambda a, b: a @ b.mT)
+    return 2 * n**3 / min(seconds_of(lambda: void(multiply(a, a))) for _ in range(6))
+
+
+@cache
+def copy_rate(device: str = "cpu") -> float:
+    """Bytes a second read and written in a copy too large for the caches, the best of five."""
+    import torch
+
+    a = torch.ones(2**26, device=device)
+    b = torch.empty_like(a)
+
+    def copy() -> float | None:
+        if device == "cpu":
+            b.copy_(a)
+            return None
+        return cuda_seconds(lambda: b.copy_(a))
+
+    return 8 * len(a) / min(seconds_of(copy) for _ in range(6))
+
+
+def cuda_seconds(call: Callable[[], object], repeats: int = 20) -> float:
+    """Time a call on the GPU by events; 256 MiB written before each leave nothing in its L2."""
+    import torch
+
+    flush = torch.empty(2**26, device="cuda")
+    Event: Any = torch.cuda.Event
+    events = [[Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+    for start, stop in events:
+        flush.zero_()
+        start.record()
+        call()
+        stop.record()
+    torch.cuda.synchronize()
+    return float(median(start.elapsed_time(stop) for start, stop in events)) / 1000
+
+
+def seconds_of(run: Callable[[], float | None]) -> float:
+    """Return the seconds that a run extrapolated, or those that one call took.
+
+    Short calls are repeated for a quarter of a second: one alone would measure how cold the
+    caches are after the other side's turn.
+    """
+    calls, clock = 0, time.perf_counter()
+    while True:
+        extrapolated = run()
+        calls += 1
+        passed = time.perf_counter() - clock
+        if extrapolated is not None:
+            return extrapolated
+        if passed > SHORTEST_RUN:
+            return passed / calls
+
+
+def void(_: object) -> None:
+    """Drop a result."""
+
+
+def peak_memory(run: Callable[[], object]) -> int:
+    """Bytes of the largest resident size during a call less that before it (Linux)."""
+
+    def status(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+    before = status("VmRSS")
+    # 5 resets the high-water mark.
+    Path("/proc/self/clear_refs").write_text("5")
+    run()
+    return max(0, status("VmHWM") - before)
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Describe where the numbers come from."""
+    from zmanifold.provenance import environment
+
+    found = environment()
+    assert isinstance(found["versions"], dict)
+    for package in PEERS:
+        try:
+            found["versions"][package] = version(package)
+        except PackageNotFoundError:
+            continue
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    found["cpu"] = cpu[0].split(":")[1].strip() if cpu else "unknown"
+    import torch
+
+    found["instructions"] = torch.backends.cpu.get_cpu_capability()
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found | {"threads": threads}
+
+
+# --- the runs ---------------------------------------------------------------------------------
+
+
+def measure(name: str, runs: int) -> dict[str, Any]:
+    """Time a row's sides in turn; called in the row's own process."""
+    row = ROWS[name]
+    sides = row.make(*row.arguments)
+    calls = {"zmanifold": sides.ours, **sides.peers}
+    if sides.warm_up is not None:
+        sides.warm_up()
+    else:
+        for call in calls.values():
+            call()
+    seconds: dict[str, list[float]] = {side: [] for side in calls}
+    for _ in range(runs):
+        for side, call in calls.items():
+            seconds[side].append(seconds_of(call))
+    floor = None if sides.floor is None else sides.floor()
+    return {"seconds": seconds, "floor": floor}
+
+
+def measure_memory(name: str, side: str) -> int:
+    """Run one side once; called in a process of its own."""
+    row = ROWS[name]
+    sides = row.make(*row.arguments)
+    if sides.warm_up is not None:
+        sides.warm_up()
+    return peak_memory(sides.ours if side == "zmanifold" else sides.peers[side])
+
+
+def in_a_process(arguments: list[str], threads: int) -> Any:
+    """Run this file with pinned threads and read the JSON that it prints last."""
+    names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
+    pinned = {f"{name}_NUM_THREADS": str(threads) for name in names}
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments],
+        env=os.environ | pinned,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(
+    row: Annotated[
+        list[str] | None, typer.Option(help=f"Rows to run, all by default: {', '.join(ROWS)}.")
+    ] = None,
+    runs: Annotated[int, typer.Option(help="Timed runs of each side.")] = RUNS,
+    threads: Annotated[int, typer.Option(help="Threads of every library.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = FOLDER,
+    child: Annotated[str | None, typer.Option(hidden=True)] = None,
+    side: Annotated[str | None, typer.Option(hidden=True)] = None,
+    script: Annotated[bool, typer.Option("--peer-script", hidden=True)] = False,
+) -> None:
+    """Run the benchmark and write its table."""
+    if script:
+        peer_script()
+    elif child is not None:
+        found = measure(child, runs) if side is None else measure_memory(child, side)
+        print(json.dumps(found))
+    else:
+        compare(row or list(ROWS), runs, threads, out)
+
+
+def compare(names: list[str], runs: int, threads: int, out: Path) -> None:
+    """Run rows one after the other; each finished one is in the table at once."""
+    from zmanifold.storage import write_atomically, write_json
+
+    out.mkdir(parents=True, exist_ok=True)
+    clock = time.perf_counter()
+    rows = []
+    for name in names:
+        found = in_a_process(["--child", name, "--runs", str(runs)], threads)
+        memory = {
+            side: in_a_process(["--child", name, "--side", side], threads)
+            for side in found["seconds"]
+            if name != "shell"
+        }
+        rows.append(summary(name, found, memory))
+        print(to_markdown(rows[-1:]).splitlines()[-1], flush=True)
+        content = {
+            "command": "python experiments/benchmark.py",
+            "rows": rows,
+            "machine": machine(threads),
+            "runs": runs,
+            "seconds": round(time.perf_counter() - clock, 1),
+        }
+        write_json(out / "benchmark.json", content)
+        write_atomically(out / "benchmark.md", partial(Path.write_text, data=to_markdown(rows)))
+
+
+def summary(name: str, found: dict[str, Any], memory: dict[str, int]) -> dict[str, Any]:
+    """Put a row's numbers together; the fastest peer counts."""
+    medians = {side: median(seconds) for side, seconds in found["seconds"].items()}
+    ours = medians.pop("zmanifold")
+    peer = min(medians, key=lambda side: medians[side])
+    row = ROWS[name]
+    return {
+        "row": name,
+        "work": row.work,
+        "seconds": found["seconds"],
+        "memory": memory,
+        "ours": ours,
+        "peer": peer,
+        "theirs": medians[peer],
+        "ratio": medians[peer] / ours,
+        "target": row.target,
+        "floor": found["floor"],
+        "bound": row.bound,
+    }
+
+
+def to_markdown(rows: list[dict[str, Any]]) -> str:
+    """Write the table; the spread is the half range of the runs over their median."""
+
+    def timed(seconds: list[float]) -> str:
+        middle = median(seconds)
+        text = f"{middle:.1f} s" if middle >= 1 else f"{middle * 1e3:.3g} ms"
+        return f"{text} ± {(max(seconds) - min(seconds)) / 2 / middle:.0%}"
+
+    def megabytes(row: dict[str, Any]) -> str:
+        sizes = [row["memory"].get(side) for side in ("zmanifold", row["peer"])]
+        return " / ".join("–" if size is None else f"{size / 2**20:.0f}" for size in sizes)
+
+    head = [
+        "| work | peer | peer's time | ours | ratio | asked | memory, MiB: ours / peer "
+        "| limit | what holds it |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines = [
+        f"| {row['work']} | {row['peer']} | {timed(row['seconds'][row['peer']])} "
+        f"| {timed(row['seconds']['zmanifold'])} | **{row['ratio']:.3g}x** | {row['target']:g}x "
+        f"| {megabytes(row)} "
+        f"| {'–' if row['floor'] is None else format(row['floor'] / row['ours'], '.0%')} "
+        f"| {row['bound']} |"
+        for row in rows
+    ]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+if __name__ == "__main__":
+    typer.run(main)
