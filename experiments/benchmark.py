@@ -59,7 +59,7 @@ class Sides:
     peers : dict of str to callable
         The same work by others, by their names in the table.
     warm_up : callable
-        Compiles and loads what the first call would; each side itself where None.
+        Compiles and loads, on little data, what the first calls would.
     floor : callable
         Seconds that this machine needs for the operations or bytes that the method cannot
         avoid, at rates measured now; None where no such rate says much.
@@ -67,7 +67,7 @@ class Sides:
 
     ours: Callable[[], float | None]
     peers: dict[str, Callable[[], float | None]]
-    warm_up: Callable[[], object] | None = None
+    warm_up: Callable[[], object]
     floor: Callable[[], float] | None = None
 
 
@@ -97,6 +97,7 @@ def local_dimension(name: str, k: int) -> Sides:
     return Sides(
         lambda: void(zm.LocalPCA(n_neighbors=k).fit(X)),
         {f"scikit-dimension, n_jobs={n}": peer(n) for n in (1, 2)},
+        lambda: warmed_up(X, k),
     )
 
 
@@ -128,7 +129,7 @@ def local_dimension_of_images(k: int) -> Sides:
     return Sides(
         lambda: void(zm.LocalPCA(n_neighbors=k).fit(X)),
         {f"scikit-dimension, its PCAs from {SAMPLE:,} points": peer},
-        lambda: zm.LocalPCA(n_neighbors=k).fit(X[:2000]),
+        lambda: warmed_up(X, k),
         floor,
     )
 
@@ -171,7 +172,11 @@ def sweep() -> Sides:
     def ours() -> None:
         zm.sweep_id(X, mixers=mixers, n_neighbors=NEIGHBORS, seeds=SEEDS, progress=False)
 
-    return Sides(ours, {"the same loop over scikit-dimension, from one γ and seed": peer})
+    return Sides(
+        ours,
+        {"the same loop over scikit-dimension, from one γ and seed": peer},
+        lambda: warmed_up(X, max(NEIGHBORS)),
+    )
 
 
 def weights(batch_size: int) -> Sides:
@@ -182,6 +187,7 @@ def weights(batch_size: int) -> Sides:
     return Sides(
         lambda: void(mixer.weights(batch_size)),
         {"NumPy, argsort twice": lambda: void(weights_by_numpy(batch_size, 2.8))},
+        lambda: (mixer.weights(1024), weights_by_numpy(32, 2.8)),
         floor=lambda: 4 * batch_size**2 / copy_rate(),
     )
 
@@ -209,7 +215,8 @@ def mixing(*shape: int) -> Sides:
     floor = 2 * x.numel() * 4 / copy_rate(device)
     if device == "cpu":
         floor = max(floor, 2 * shape[0] * x.numel() / product_rate("float32"))
-    return Sides(of(mixer), peers, floor=lambda: floor)
+    calls: list[Callable[..., object]] = [mixer, *mixup_peers().values()]
+    return Sides(of(mixer), peers, lambda: [call(x[:2], y[:2]) for call in calls], lambda: floor)
 
 
 def from_the_shell() -> Sides:
@@ -227,6 +234,8 @@ def from_the_shell() -> Sides:
         {
             "a script with scikit-dimension": run([sys.executable, __file__, "--peer-script"]),
         },
+        # What numba compiled once stays on disk.
+        run(command),
     )
 
 
@@ -287,6 +296,16 @@ def fitted_peer(X: Points, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return skdim.id.lPCA(ver="FO").fit_pw(X, **options)
+
+
+def warmed_up(X: Points, k: int) -> None:
+    """Run both sides on the first points."""
+    import zmanifold as zm
+
+    some = X[: k + 40]
+    zm.LocalPCA(n_neighbors=k).fit(some)
+    for n_jobs in (1, 2):
+        fitted_peer(some, n_neighbors=k, n_jobs=n_jobs)
 
 
 def scikit_learns(X: Points, k: int) -> Any:
@@ -476,11 +495,7 @@ def measure(name: str, runs: int) -> dict[str, Any]:
     row = ROWS[name]
     sides = row.make(*row.arguments)
     calls = {"zmanifold": sides.ours, **sides.peers}
-    if sides.warm_up is not None:
-        sides.warm_up()
-    else:
-        for call in calls.values():
-            call()
+    sides.warm_up()
     seconds: dict[str, list[float]] = {side: [] for side in calls}
     for _ in range(runs):
         for side, call in calls.items():
@@ -493,8 +508,7 @@ def measure_memory(name: str, side: str) -> int:
     """Run one side once; called in a process of its own."""
     row = ROWS[name]
     sides = row.make(*row.arguments)
-    if sides.warm_up is not None:
-        sides.warm_up()
+    sides.warm_up()
     return peak_memory(sides.ours if side == "zmanifold" else sides.peers[side])
 
 

@@ -71,7 +71,9 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     Notes
     -----
     The pointwise results are those of scikit-dimension's ``lPCA(ver="FO").fit_pw`` [2]_, which
-    fits one PCA after the other in Python; here they are computed in batches, in float64.
+    fits one PCA after the other in Python; here they are computed in batches, in float64. A CPU
+    counts the eigenvalues above the threshold by Sylvester's law of inertia instead of computing
+    them, and computes those of the few neighbourhoods where rounding could decide.
 
     References
     ----------

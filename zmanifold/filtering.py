@@ -90,7 +90,8 @@ class Filter:
         # A power of two, so that scaling rounds nothing.
         largest = max(largest_magnitude(points), largest_magnitude(queries))
         scale = 2.0 ** math.frexp(2 * largest * math.sqrt(d))[1]
-        out = points.new_zeros((n_padded, d), dtype=dtype)
+        out = points.new_empty((n_padded, d), dtype=dtype)
+        out[n:] = 0
         squares = points.new_full((n_padded,), math.inf, dtype=dtype)
         norms = points.new_empty(n, dtype=torch.float64)
         made = cls(centre, scale, out, squares, norms, 0.0)

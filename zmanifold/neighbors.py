@@ -69,8 +69,8 @@ def kneighbors(
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes the tensor's own device, or a GPU if there is one.
     memory_limit : int, optional
-        Bytes of working memory above the data and one float32 copy of it; by default 512 MiB
-        on a CPU and a quarter of the free memory on a GPU. Results do not depend on it.
+        Bytes of working memory above the data and one float32 copy of it; by default a quarter
+        of what is free, on a CPU at most 1 GiB. Results do not depend on it.
 
     Returns
     -------
@@ -86,13 +86,13 @@ def kneighbors(
 
     Notes
     -----
-    Up to 12 features on a CPU a k-d tree does the search; where distances tie at the k-th place,
-    all points at that distance are compared. Otherwise a float32 matrix product on
-    centred data only proposes candidates: their distances are computed again by direct
-    differences in float64, and the list is accepted when a rounding-error bound (Higham,
-    *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1) proves that no other
-    point can be as near. Rows without that proof are searched again in float64 with every
-    point that could matter.
+    Up to 12 features on a CPU a k-d tree does the search, in float64 and by (distance, row
+    number). Otherwise a float32 matrix product on centred data only proposes candidates: their
+    distances are computed again by direct differences in float64, and the list is accepted when a
+    rounding-error bound (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002,
+    section 3.1) proves that no other point can be as near. Rows without that proof are searched
+    again in float64 with every point that could matter. Where all points are queries on a CPU,
+    each product serves both its points.
 
     Examples
     --------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +24,8 @@ __all__ = [
     "working_memory",
 ]
 
-_DEFAULT_CPU_MEMORY = 512 * 2**20
+# Where nothing else is said: as much as chunks profit from, and a quarter of what is free.
+_MOST_MEMORY = 2**30
 
 
 def resolve_device(device: str | torch.device = "auto", *, like: object = None) -> torch.device:
@@ -78,7 +81,7 @@ def working_memory(memory_limit: int | None, device: torch.device) -> int:
     Parameters
     ----------
     memory_limit : int or None
-        What the user allows; None takes 512 MiB on a CPU and a quarter of what is free on a GPU.
+        What the user allows; None takes a quarter of what is free, on a CPU at most 1 GiB.
     device : torch.device
         Where the work runs.
 
@@ -103,13 +106,36 @@ def working_memory(memory_limit: int | None, device: torch.device) -> int:
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             return int(free) // 4
-        return _DEFAULT_CPU_MEMORY
+        return max(2**20, min(_MOST_MEMORY, _free_memory() // 4))
     limit = check_count("memory_limit", memory_limit)
     if limit < 2**20:
         raise InputError(
             f"memory_limit={limit} is below 1 MiB (2**20 bytes): allow at least that much."
         )
     return limit
+
+
+def _free_memory() -> int:
+    """Bytes that this process can take without swapping, its container's limit included.
+
+    Where the system does not say (anything but Linux), what makes the default 512 MiB.
+    """
+
+    def number(path: str, pattern: str) -> float:
+        try:
+            found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+        except OSError:
+            found = None
+        return int(found[1]) if found else math.inf
+
+    available = 1024 * number("/proc/meminfo", r"^MemAvailable: *(\d+) kB")
+    group = "/sys/fs/cgroup/memory"
+    cached = number(f"{group}.stat", r"^inactive_file (\d+)")
+    used = number(f"{group}.current", r"^(\d+)") - (cached if math.isfinite(cached) else 0)
+    limit = number(f"{group}.max", r"^(\d+)")
+    left = limit - used if math.isfinite(used) else limit
+    free = min(available, left)
+    return max(0, int(free)) if math.isfinite(free) else 2**31
 
 
 def is_number(value: Any) -> bool:
