@@ -195,8 +195,12 @@ def test_a_failure_is_exit_1(run, monkeypatch):
         raise RuntimeError("the solver\ngave up")
 
     monkeypatch.setattr(sweep, "search", fail)
-    code, _, err = run(*ONE, *FAST)
-    assert (code, err) == (1, "zmanifold: failed: RuntimeError: the solver gave up\n")
+    code, out, err = run(*ONE, *FAST)
+    assert (code, out) == (1, "")
+    assert err == (
+        "zmanifold: 18 of 18 cells failed, the first with RuntimeError: the solver gave up: "
+        "give --out, and --resume runs just those.\n"
+    )
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import zmanifold as zm
 from zmanifold import sweep
 from zmanifold.datasets import Dataset
@@ -45,25 +47,133 @@ def test_more_cells_may_join(tmp_path):
     assert numbers(whole).equals(numbers(run(None)))
 
 
-def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
-    path = tmp_path / "a.journal"
-    searches = []
+@pytest.fixture
+def searches(monkeypatch):
+    """A list of errors: each search takes the next one, and raises it if there is one."""
+    planned, done = [], []
     search = sweep.search
 
-    def fail_on_the_fourth(*args, **kwargs):
-        searches.append(1)
-        if len(searches) == 4:
-            raise MemoryError
+    def fail_as_planned(*args, **kwargs):
+        done.append(kwargs["memory"])
+        if planned and (error := planned.pop(0)):
+            raise error
         return search(*args, **kwargs)
 
-    monkeypatch.setattr(sweep, "search", fail_on_the_fourth)
-    with pytest.raises(MemoryError):
+    monkeypatch.setattr(sweep, "search", fail_as_planned)
+    return planned, done
+
+
+def test_an_interrupted_sweep_goes_on(tmp_path, searches):
+    path = tmp_path / "a.journal"
+    planned, done = searches
+    planned += [None, None, None, KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
         run(path)
     with Journal(path) as journal:
         assert len(journal.finished("array")) == 3 * 2
     again = run(path)
-    assert len(searches) == 4 + 3
+    assert len(done) == 4 + 3
     assert numbers(again).equals(numbers(run(None)))
+
+
+def test_a_cell_that_fails_stands_alone(tmp_path, searches):
+    planned, done = searches
+    planned += [None, np.linalg.LinAlgError("no\nconvergence"), None, RuntimeError()]
+    with pytest.warns(RuntimeWarning, match="4 of 12 cells failed, the first with LinAlgError"):
+        result = run(tmp_path / "a.journal")
+    assert len(result.rows) == 8
+    assert [f["reason"] for f in result.failures] == [
+        *2 * ["LinAlgError: no convergence"], *2 * ["RuntimeError"]
+    ]  # fmt: skip
+    assert result.failures[0] == {
+        "mixer": "mixup", "gamma": None, "alpha": 1.0, "n_neighbors": 8, "seed": 0,
+        "reason": "LinAlgError: no convergence",
+    }  # fmt: skip
+    assert result.settings["failures"] == list(result.failures)
+    json.dumps(result.settings, allow_nan=False)
+    with Journal(tmp_path / "a.journal") as journal:
+        assert len(journal.finished("array")) == 8
+        assert sorted(journal.failures("array").values()) == sorted(
+            f["reason"] for f in result.failures
+        )
+    # Just those are computed when it goes on, and no trace of the failure is left.
+    done.clear()
+    again = run(tmp_path / "a.journal")
+    assert len(done) == 2
+    assert numbers(again).equals(numbers(run(None)))
+    with Journal(tmp_path / "a.journal") as journal:
+        assert journal.failures("array") == {}
+
+
+def test_one_neighbourhood_size_may_fail(monkeypatch):
+    rule = sweep.fukunaga_olsen
+
+    def fail(points, indices, **kwargs):
+        if indices.shape[1] == 20:
+            raise RuntimeError("too wide")
+        return rule(points, indices, **kwargs)
+
+    monkeypatch.setattr(sweep, "fukunaga_olsen", fail)
+    with pytest.warns(RuntimeWarning, match="6 of 12 cells failed"):
+        result = run(None)
+    assert {row["n_neighbors"] for row in result.rows} == {8}
+    assert {failure["n_neighbors"] for failure in result.failures} == {20}
+
+
+def test_what_fails_everywhere_is_raised(searches):
+    planned, _ = searches
+    planned += [ValueError("never")] * 6
+    with pytest.raises(ValueError, match="never"):
+        run(None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory_halves_the_chunks_and_says_so_once(searches, error):
+    planned, done = searches
+    planned += [None, error, error, None, error]
+    with pytest.warns(ResourceWarning, match="going on with chunks of 32 MiB or less") as said:
+        result = run(None, memory_limit=2**26)
+    assert len(said) == 1
+    assert [memory // 2**20 for memory in done] == [64, 64, 32, 16, 16, 8, 8, 8, 8]
+    assert numbers(result).equals(numbers(run(None)))
+
+
+def test_memory_that_cannot_be_halved_any_more_is_a_failure(searches):
+    planned, _ = searches
+    planned += [None, *[MemoryError("too much")] * 3]
+    with (
+        pytest.warns(RuntimeWarning, match="2 of 12 cells failed, the first with MemoryError"),
+        pytest.warns(ResourceWarning),
+    ):
+        run(None, memory_limit=2**25)
+
+
+def test_a_journal_of_the_first_version_is_read(tmp_path):
+    path = tmp_path / "old.journal"
+    run(path)
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE failure")
+        database.execute("PRAGMA user_version = 1")
+    with Journal(path) as journal:
+        assert len(journal.finished("array")) == 12
+        journal.record_failure("array", "a key", "a reason")
+        assert journal.failures("array") == {"a key": "a reason"}
+
+
+def test_two_processes_make_one_journal(tmp_path):
+    """Both see an empty file first: one of them makes the tables."""
+    code = "from zmanifold.journal import Journal; import sys; Journal(sys.argv[1]).close()"
+    made = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.journal"]) for _ in range(8)
+    ]
+    assert [process.wait() for process in made] == [0] * 8
 
 
 @pytest.mark.parametrize(
@@ -136,7 +246,7 @@ def cells_in(path):
         return 0
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
     options = ["--neighbors", "8", "--n-samples", "2000"]
     stopped = shell(*COMMAND, *options, "--out", tmp_path / "a.csv")
@@ -144,11 +254,13 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
     while cells_in(tmp_path / "a.journal") < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(stopped.pid, sent)
+    clock = time.monotonic()
     _, error = stopped.communicate()
+    assert time.monotonic() - clock < 2
     before = cells_in(tmp_path / "a.journal")
     assert 5 <= before < 2 * 15 * 2
-    if sent == signal.SIGINT:
-        assert stopped.returncode == 130
+    if sent != signal.SIGKILL:
+        assert stopped.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[sent]
         assert error.count("\n") == 1
         assert "--resume goes on" in error
     resumed = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", "--resume")
@@ -160,3 +272,30 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
     frames = [pd.read_csv(tmp_path / f"{name}.csv") for name in "ab"]
     pd.testing.assert_frame_equal(*(f.drop(columns="seconds") for f in frames))
     assert len(json.loads((tmp_path / "a.json").read_text())["sweeps"]) == 2
+
+
+def test_a_full_disk_keeps_what_is_finished(tmp_path):
+    """A limit on the size of files stands for the disk: the journal no longer grows."""
+    options = ["--neighbors", "8", "--n-samples", "300"]
+    limit = 28 * 1024
+
+    def restrict():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    full = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", preexec_fn=restrict)
+    _, error = full.communicate()
+    assert full.returncode == 1
+    assert error.startswith("zmanifold: failed: OSError: the journal")
+    assert "make room and go on with it" in error
+    assert error.count("\n") == 1
+    kept = cells_in(tmp_path / "a.journal")
+    assert 1 <= kept < 2 * 15 * 2
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".journal", ".journal-journal"}
+    resumed = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", "--resume")
+    assert resumed.wait() == 0, resumed.stderr.read()
+    resumed.communicate()
+    whole = shell(*COMMAND, *options, "--out", tmp_path / "b.csv")
+    assert whole.wait() == 0
+    whole.communicate()
+    frames = [pd.read_csv(tmp_path / f"{name}.csv") for name in "ab"]
+    pd.testing.assert_frame_equal(*(f.drop(columns="seconds") for f in frames))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
-__all__ = ["chunks", "run_chunks"]
+Result = TypeVar("Result")
+
+__all__ = ["Room", "chunks", "run_chunks"]
+
+# Below this many bytes of working memory, less of it would change nothing.
+_LEAST_ROOM = 2**23
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:
@@ -90,3 +97,70 @@ def run_chunks(
     finally:
         # A thread that is new to torch takes over what any thread set last.
         torch.set_num_threads(threads)
+
+
+class Room:
+    """Working memory that is halved for good when the machine has not that much.
+
+    Attributes
+    ----------
+    memory : int
+        Bytes that calls get now.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
+
+    def within(self, call: Callable[[int], Result]) -> Result:
+        """Call with the number of bytes, and again with half of it where they run out.
+
+        Parameters
+        ----------
+        call : callable
+            Takes the bytes that it may use; what it does may be done again.
+
+        Returns
+        -------
+        object
+            What it returns.
+
+        Raises
+        ------
+        Exception
+            What it raised, if that is not a lack of memory or little is left to be halved.
+
+        Warns
+        -----
+        ResourceWarning
+            The first time that memory runs out.
+
+        Examples
+        --------
+        >>> from zmanifold.chunking import Room
+        >>> Room(2**30).within(lambda memory: memory)
+        1073741824
+        """
+        while True:
+            try:
+                return call(self.memory)
+            except Exception as error:
+                if not _is_out_of_memory(error) or self.memory < 2 * _LEAST_ROOM:
+                    raise
+            self.memory //= 2
+            if not self._said:
+                self._said = True
+                warnings.warn(
+                    f"out of memory: going on with chunks of {self.memory / 2**20:g} MiB or less; "
+                    "results do not depend on it.",
+                    ResourceWarning,
+                    stacklevel=2,
+                )
+
+    _said = False
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # torch on a CPU has no exception of its own for it.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

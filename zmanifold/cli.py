@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -45,9 +48,19 @@ NMix = Annotated[
 def main() -> NoReturn:
     """Run the command line; errors are one sentence on stderr.
 
-    Exit status: 0 for success, 2 for wrong use, 1 for a failure, 130 after Ctrl-C.
+    Exit status: 0 for success, 2 for wrong use, 1 for a failure, 130 after Ctrl-C, 143 after
+    SIGTERM, which ends a run as Ctrl-C does.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run(sys.argv[1:]))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 @app.callback(invoke_without_command=True)
@@ -144,7 +157,7 @@ def sweep_id(
         check_output(plot, (".png", ".svg", ".pdf"), overwrite=replace)
     mixers = mixers_by_name(parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
 
-    from zmanifold.sweep import prepare_sweep
+    from zmanifold.sweep import failed_cells, prepare_sweep
 
     sweeps = [
         prepare_sweep(
@@ -175,29 +188,32 @@ def sweep_id(
         for sweep in sweeps:
             sweep.begin(journal)
     results = []
-    try:
+    kept = None if out is None else f"{journal_of(out)} keeps what is finished"
+    with _stoppable(kept):
         for sweep in sweeps:
             results.append(sweep.run(journal=journal))
             if out is not None:
                 # After each data set: what follows may fail.
                 save_sweep(results, out)
-    except KeyboardInterrupt:
-        if out is not None:
-            typer.echo(f"zmanifold: stopped: {journal_of(out)} keeps what is finished, the same "
-                       "command with --resume goes on.", err=True)  # fmt: skip
-        raise typer.Exit(130) from None
     import pandas as pd
 
     frame = pd.concat([result.to_frame() for result in results], ignore_index=True)
-    if plot is not None:
+    if plot is not None and len(frame):
         from zmanifold.plotting import sweep_figure
 
         save_figure(sweep_figure(frame), plot)
-    if out is None:
+    if out is None and len(frame):
         _print_frame(frame)
-    written = [str(p) for p in (out, sidecar_of(out) if out else None, plot) if p is not None]
+    written = [str(p) for p in (out, sidecar_of(out) if out else None, plot) if p and p.exists()]
     if written:
         typer.echo(f"wrote {', '.join(written)}", err=out is None)
+    if any(result.failures for result in results):
+        remedy = (
+            "give --out, and --resume runs just those"
+            if out is None
+            else f"{sidecar_of(out)} lists them, the same command with --resume runs just those"
+        )
+        raise typer.Exit(_complain(f"{failed_cells(results)}: {remedy}.", 1))
 
 
 @app.command()
@@ -264,22 +280,23 @@ def train(
 
     from zmanifold.classifiers import train as run
 
-    done = run(
-        training,
-        mixer=made,
-        arch=arch,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        flip=flip,
-        crop=crop,
-        seed=seed,
-        test=test,
-        device=device,
-        checkpoint=out,
-        resume=resume,
-    )
+    with _stoppable(None if out is None else f"{out} keeps the finished epochs"):
+        done = run(
+            training,
+            mixer=made,
+            arch=arch,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            flip=flip,
+            crop=crop,
+            seed=seed,
+            test=test,
+            device=device,
+            checkpoint=out,
+            resume=resume,
+        )
     accuracy = done.history[-1]["test_accuracy"]
     seconds = sum(row["seconds"] for row in done.history)
     typer.echo(f"accuracy {accuracy:.4f} on {len(test.points)} test samples after {seconds:.1f} s")
@@ -441,6 +458,17 @@ def _run(arguments: list[str]) -> int:
             return _complain(error.format_message(), getattr(error, "exit_code", 2))
         return _complain(f"failed: {type(error).__name__}: {error}", 1)
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _stoppable(kept: str | None) -> Iterator[None]:
+    """End on Ctrl-C or SIGTERM with one line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        said = "" if kept is None else f": {kept}, the same command with --resume goes on"
+        typer.echo(f"zmanifold: stopped{said}.", err=True)
+        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
 
 
 def _complain(message: str, code: int) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,23 +16,29 @@ __all__ = ["Journal"]
 
 # "zmid" in ASCII marks the file as ours, the version its layout.
 _APPLICATION = 0x7A6D6964
-_VERSION = 1
+_VERSION = 2
 
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE sweep (name TEXT PRIMARY KEY, settings TEXT NOT NULL);
-CREATE TABLE cell (
-    sweep TEXT NOT NULL REFERENCES sweep, key TEXT NOT NULL, row TEXT NOT NULL,
-    PRIMARY KEY (sweep, key)
-);
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
-COMMIT;
-"""
+# How a file of each version becomes one of the next; version 0 is an empty file.
+_STEPS = (
+    f"""
+    CREATE TABLE sweep (name TEXT PRIMARY KEY, settings TEXT NOT NULL);
+    CREATE TABLE cell (
+        sweep TEXT NOT NULL REFERENCES sweep, key TEXT NOT NULL, row TEXT NOT NULL,
+        PRIMARY KEY (sweep, key)
+    );
+    PRAGMA application_id = {_APPLICATION};
+    """,
+    """
+    CREATE TABLE failure (
+        sweep TEXT NOT NULL REFERENCES sweep, key TEXT NOT NULL, reason TEXT NOT NULL,
+        PRIMARY KEY (sweep, key)
+    );
+    """,
+)
 
 
 class Journal:
-    """A store of finished cells, from which an interrupted sweep goes on.
+    """A store of finished cells, and of why others failed, from which a sweep goes on.
 
     Parameters
     ----------
@@ -61,7 +68,7 @@ class Journal:
             # Each statement is a transaction of its own; writers wait for one another.
             self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             self._check()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise InputError(
                 f"the journal {str(self.path)!r} cannot be used ({error}): give another name, or "
                 "remove the file if it is none of yours."
@@ -104,11 +111,32 @@ class Journal:
         rows = self._database.execute("SELECT key, row FROM cell WHERE sweep = ?", (sweep,))
         return {key: json.loads(row) for key, row in rows}
 
-    def record(self, sweep: str, key: str, row: Mapping[str, Any]) -> None:
-        """Store a finished cell; when this returns it is on disk."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO cell VALUES (?, ?, ?)", (sweep, key, json.dumps(dict(row)))
+    def failures(self, sweep: str) -> dict[str, str]:
+        """Return the cells of a sweep that failed and did not succeed since, key to reason."""
+        return dict(
+            self._database.execute("SELECT key, reason FROM failure WHERE sweep = ?", (sweep,))
         )
+
+    def record(self, sweep: str, key: str, row: Mapping[str, Any]) -> None:
+        """Store a finished cell; when this returns it is on disk.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; what was recorded before stays.
+        """
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO cell VALUES (?, ?, ?)", (sweep, key, json.dumps(dict(row)))
+            )
+            self._database.execute("DELETE FROM failure WHERE (sweep, key) = (?, ?)", (sweep, key))
+
+    def record_failure(self, sweep: str, key: str, reason: str) -> None:
+        """Store why a cell failed."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (sweep, key, reason)
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -120,28 +148,44 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            # A full disk has rolled it back already.
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise OSError(
+                    f"the journal {str(self.path)!r} cannot be written ({error}): what it holds "
+                    "is safe, make room and go on with it."
+                ) from None
+            raise
+
     def _check(self) -> None:
         self._database.execute("PRAGMA synchronous = FULL")
         application, version = self._marks()
-        if (application, version) == (0, 0):
-            tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if not tables:
-                try:
-                    self._database.executescript(_SCHEMA)
-                except sqlite3.OperationalError:
-                    # Another process may have been faster.
-                    if self._database.in_transaction:
-                        self._database.execute("ROLLBACK")
-                application, version = self._marks()
-        if application != _APPLICATION:
+        tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != _APPLICATION and (application, version, tables) != (0, 0, 0):
             raise InputError(
                 f"{str(self.path)!r} is a database of another program: give another name."
             )
-        if version != _VERSION:
+        if version > _VERSION:
             raise InputError(
-                f"the journal {str(self.path)!r} has version {version}, this program reads "
+                f"the journal {str(self.path)!r} has version {version}, this program reads up to "
                 f"{_VERSION}: use the zmanifold that wrote it, or another name."
             )
+        if version < _VERSION:
+            with self._transaction():
+                # Another process may have been faster.
+                _, version = self._marks()
+                for step in _STEPS[version:]:
+                    for statement in step.split(";"):
+                        self._database.execute(statement)
+                self._database.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _marks(self) -> tuple[int, int]:
         (application,) = self._database.execute("PRAGMA application_id").fetchone()

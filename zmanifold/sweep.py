@@ -7,17 +7,21 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
 from zmanifold.arrays import as_points, rescaled
 from zmanifold.batches import Batches, check_batch_size, check_mixer, query_rows
+from zmanifold.chunking import Room
 from zmanifold.datasets import Dataset
 from zmanifold.dimension import fukunaga_olsen
 from zmanifold.errors import InputError
@@ -38,7 +42,7 @@ from zmanifold.provenance import device_name, environment
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "Sweep", "SweepResult", "prepare_sweep", "sweep_id"]
+__all__ = ["COLUMNS", "Sweep", "SweepResult", "failed_cells", "prepare_sweep", "sweep_id"]
 
 COLUMNS = (
     "dataset",
@@ -68,7 +72,11 @@ class SweepResult:
     Attributes
     ----------
     rows : tuple of dict
-        One row a cell (mixer and strength, number of neighbours, seed).
+        One row a finished cell (mixer and strength, number of neighbours, seed).
+    failures : tuple of dict
+        Cells that failed: mixer, gamma, alpha, n_neighbors, seed and the reason.
+    first_error : Exception or None
+        What the first of them raised.
     settings : dict
         Settings, versions, device, start and duration, ready for JSON.
 
@@ -83,6 +91,8 @@ class SweepResult:
 
     rows: tuple[dict[str, Any], ...]
     settings: dict[str, Any] = field(repr=False)
+    failures: tuple[dict[str, Any], ...] = ()
+    first_error: Exception | None = field(default=None, repr=False, compare=False)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the tidy table, one row a cell.
@@ -154,12 +164,15 @@ def sweep_id(
     Returns
     -------
     SweepResult
-        `to_frame()` gives the table, `settings` what it was computed with.
+        `to_frame()` gives the table, `settings` what it was computed with, `failures` the cells
+        that failed: the others go on, and a warning says how many did.
 
     Raises
     ------
     InputError
         If an argument is out of its range, before any work starts.
+    Exception
+        What the first cell raised, if every cell failed.
 
     Examples
     --------
@@ -181,9 +194,30 @@ def sweep_id(
         memory_limit=memory_limit,
     )
     if journal is None or isinstance(journal, Journal):
-        return sweep.run(journal=journal, progress=progress)
-    with Journal(journal) as opened:
-        return sweep.run(journal=opened, progress=progress)
+        result = sweep.run(journal=journal, progress=progress)
+    else:
+        with Journal(journal) as opened:
+            result = sweep.run(journal=opened, progress=progress)
+    if result.first_error is not None and not result.rows:
+        raise result.first_error
+    if result.failures:
+        warnings.warn(failed_cells([result]), RuntimeWarning, stacklevel=2)
+    return result
+
+
+def failed_cells(results: Iterable[SweepResult]) -> str:
+    """Say how many cells of sweeps failed, and why the first one did.
+
+    Examples
+    --------
+    >>> from zmanifold.sweep import SweepResult, failed_cells
+    >>> failed_cells([SweepResult((), {}, ({"reason": "MemoryError"},))])
+    '1 of 1 cells failed, the first with MemoryError'
+    """
+    sweeps = list(results)
+    reasons = [failure["reason"] for result in sweeps for failure in result.failures]
+    total = len(reasons) + sum(len(result.rows) for result in sweeps)
+    return f"{len(reasons)} of {total} cells failed, the first with {reasons[0]}"
 
 
 def prepare_sweep(
@@ -285,20 +319,30 @@ class Sweep:
         started = datetime.now(UTC)
         clock = time.perf_counter()
         rows: list[dict[str, Any]] = []
+        failures: list[dict[str, Any]] = []
         finished: dict[str, dict[str, Any]] = {}
         if journal is not None:
             self.begin(journal)
             finished = journal.finished(self.name)
+        room = Room(self.batches.memory)
+        first_error: Exception | None = None
         with progress_bar(progress, len(self.seeds) * len(self.strengths), self.name) as advance:
             for seed in self.seeds:
                 for strength in self.strengths:
                     keys = {k: strength.cell(k, seed) for k in self.k_values}
                     missing = [k for k, key in keys.items() if key not in finished]
-                    for k, row in self._cells(strength, seed, missing):
-                        finished[keys[k]] = row
+                    for k, outcome in self._cells(strength, seed, missing, room):
+                        if isinstance(outcome, Exception):
+                            first_error = first_error or outcome
+                            failures.append(strength.failure(k, seed, outcome))
+                            if journal is not None:
+                                reason = failures[-1]["reason"]
+                                journal.record_failure(self.name, keys[k], reason)
+                            continue
+                        finished[keys[k]] = outcome
                         if journal is not None:
-                            journal.record(self.name, keys[k], row)
-                    rows += [finished[key] for key in keys.values()]
+                            journal.record(self.name, keys[k], outcome)
+                    rows += [finished[key] for key in keys.values() if key in finished]
                     advance()
         points = self.batches.points
         settings = {
@@ -315,9 +359,10 @@ class Sweep:
             "device": device_name(points.device),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - clock, 3),
+            "failures": failures,
             **environment(),
         }
-        return SweepResult(tuple(rows), settings)
+        return SweepResult(tuple(rows), settings, tuple(failures), first_error)
 
     def begin(self, journal: Journal) -> None:
         """Enter this sweep into a journal, or check that it goes on with the one begun there.
@@ -352,23 +397,30 @@ class Sweep:
         }
 
     def _cells(
-        self, strength: _Strength, seed: int, k_values: list[int]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield a row for each neighbourhood size; one mixed set and one search serve all."""
+        self, strength: _Strength, seed: int, k_values: list[int], room: Room
+    ) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
+        """Yield for each neighbourhood size a row, or why there is none.
+
+        One mixed set and one search serve all.
+        """
         if not k_values:
             return
         clock = time.perf_counter()
-        n, memory = len(self.batches.points), self.batches.memory
-        mixed = self.batches.mixed(strength.mixer, seed)
-        (scaled,), _ = rescaled(mixed)
-        rows = query_rows(seed, n, self.n_queries).to(mixed.device)
-        _, indices = search(scaled, max(k_values), rows=rows, farthest_only=True, memory=memory)
+        try:
+            mixed, indices = room.within(
+                lambda memory: self._neighborhoods(strength, seed, max(k_values), memory)
+            )
+        except Exception as error:
+            yield from ((k, error) for k in k_values)
+            return
         shared = (time.perf_counter() - clock) / len(k_values)
         for k in k_values:
             clock = time.perf_counter()
-            dimension, degenerate = fukunaga_olsen(
-                mixed, indices[:, :k], alpha=_ALPHA_FO, memory=memory
-            )
+            try:
+                dimension, degenerate = room.within(partial(_fukunaga_olsen, mixed, indices[:, :k]))
+            except Exception as error:
+                yield k, error
+                continue
             ids = dimension.double()
             std = float(ids.std())
             yield (
@@ -381,7 +433,7 @@ class Sweep:
                     "n_neighbors": k,
                     "batch_size": self.batches.batch_size,
                     "seed": seed,
-                    "n_points": n,
+                    "n_points": len(mixed),
                     "n_queries": self.n_queries,
                     "id_mean": float(ids.mean()),
                     "id_std": std,
@@ -391,6 +443,21 @@ class Sweep:
                     "device": device_name(mixed.device),
                 },
             )
+
+    def _neighborhoods(
+        self, strength: _Strength, seed: int, k: int, memory: int
+    ) -> tuple[Float[Tensor, "n d"], Int64[Tensor, "q k"]]:
+        mixed = replace(self.batches, memory=memory).mixed(strength.mixer, seed)
+        (scaled,), _ = rescaled(mixed)
+        rows = query_rows(seed, len(mixed), self.n_queries).to(mixed.device)
+        _, indices = search(scaled, k, rows=rows, farthest_only=True, memory=memory)
+        return mixed, indices
+
+
+def _fukunaga_olsen(
+    points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"], memory: int
+) -> tuple[Int64[Tensor, " q"], Bool[Tensor, " q"]]:
+    return fukunaga_olsen(points, indices, alpha=_ALPHA_FO, memory=memory)
 
 
 # --- what is swept --------------------------------------------------------------------------
@@ -406,6 +473,18 @@ class _Strength:
     def cell(self, k: int, seed: int) -> str:
         """Name a cell in a journal."""
         return json.dumps([self.label, self.gamma, self.alpha, k, seed])
+
+    def failure(self, k: int, seed: int, error: Exception) -> dict[str, Any]:
+        """Describe a cell that failed, ready for JSON."""
+        reason = " ".join(str(error).split())
+        return {
+            "mixer": self.label,
+            "gamma": None if math.isnan(self.gamma) else self.gamma,
+            "alpha": None if math.isnan(self.alpha) else self.alpha,
+            "n_neighbors": k,
+            "seed": seed,
+            "reason": f"{type(error).__name__}: {reason}" if reason else type(error).__name__,
+        }
 
 
 def _as_strengths(mixers: Any) -> list[_Strength]:
