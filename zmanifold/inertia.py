@@ -7,14 +7,15 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from numba import njit
+
+from zmanifold.kernels import kernel
 
 __all__ = ["count_significant"]
 
 # Sums may be taken in any order: the bound on their rounding holds for all of them.
-_kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+_kernel = kernel("reassoc", "contract")
 # The sign of each pivot counts, so these are computed as they stand.
-_strict = njit(nogil=True, cache=True, error_model="numpy")
+_strict = kernel()
 
 _UNIT_ROUNDOFF = 2.0**-53
 _SHIFTS_AT_ONCE = 8

@@ -8,17 +8,17 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped
-from numba import njit
 
+from zmanifold.kernels import kernel
 from zmanifold.trees import select, sort_first
 
 __all__ = ["Shortlists", "measure"]
 
-_kernel = njit(nogil=True, cache=True, error_model="numpy")
+_kernel = kernel()
 # Nothing here is NaN: only so does a minimum become a vector instruction.
-_comparing = njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "nsz"})
+_comparing = kernel("nnan", "nsz")
 # A sum of squares in any order: the bound on its rounding holds for all of them.
-_summing = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+_summing = kernel("reassoc", "contract")
 
 # A value is looked at by itself only if the least of so many, spread over the tile, is small
 # enough: those minima are vector instructions.

@@ -9,15 +9,15 @@ from typing import no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from numba import njit
 
 from zmanifold.chunking import run_chunks
+from zmanifold.kernels import kernel
 
 __all__ = ["Tree", "select", "sort_first"]
 
 # Without fastmath: that a box is never farther than its points, as computed, needs every
 # operation to round by itself and in order.
-_kernel = njit(nogil=True, cache=True, error_model="numpy")
+_kernel = kernel()
 
 # The most points of a leaf.
 _LEAF = 32

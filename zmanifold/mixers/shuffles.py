@@ -7,14 +7,14 @@ from typing import no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from numba import njit
 from torch import Tensor
 
 from zmanifold.chunking import run_chunks
+from zmanifold.kernels import kernel
 
 __all__ = ["shuffled_rows"]
 
-_kernel = njit(nogil=True, cache=True, error_model="numpy")
+_kernel = kernel()
 
 
 def shuffled_rows(
