@@ -266,7 +266,7 @@ ROWS = {
     ),
     "sweep": Row(
         "Figure 6's sweep (16 γ, k = 8 and 128, 3 seeds, helix R³)", 60, sweep, (),
-        "mixing batch by batch, and the search",
+        "tree search, about 60%; mixing batch by batch, a quarter",
     ),
     "weights": Row(
         "mixing weights, m = 4,096", 3, weights, (4096,), "a random number for each weight",

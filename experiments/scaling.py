@@ -1,7 +1,7 @@
 """How the cost of local ID grows with the points and with the queries.
 
-Claim:    on the helix the cost grows as n log n does, on images as their product of all pairs does
-          (n²) and with the number of queries linearly
+Claim:    none of the paper's; on the helix the search tree makes the cost all but linear, on images
+          the product of all pairs (n²) stands beside what each neighbourhood costs (n)
 Command:  python experiments/scaling.py (Fashion-MNIST must be there)
 Writes:   figures/scaling.png, .svg and .json (seconds, fitted exponents, machine)
 Runtime:  see "seconds" in the .json, with the machine
