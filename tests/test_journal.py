@@ -248,7 +248,7 @@ def cells_in(path):
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
-    options = ["--neighbors", "8", "--n-samples", "2000"]
+    options = ["--neighbors", "128", "--n-samples", "8192"]
     stopped = shell(*COMMAND, *options, "--out", tmp_path / "a.csv")
     deadline = time.monotonic() + 60
     while cells_in(tmp_path / "a.journal") < 5 and time.monotonic() < deadline:
