@@ -15,6 +15,8 @@ resident size less that before the call.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import subprocess
@@ -46,6 +48,7 @@ GAMMAS = tuple(float(g) for g in range(16))
 NEIGHBORS = (8, 128)
 SEEDS = 3
 SHORTEST_RUN = 0.25
+KORNIA_OPTIONS = {"p": 1.0, "data_keys": ["input", "class"]}
 
 
 @dataclass(frozen=True)
@@ -343,24 +346,13 @@ def mixup_peers() -> dict[str, Callable[..., object]]:
     peers: dict[str, Callable[..., object]] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            from kornia.augmentation import RandomMixUpV2
-
-            peers["kornia RandomMixUpV2"] = RandomMixUpV2(p=1.0, data_keys=["input", "class"])
-        except ImportError:
-            pass
-        try:
-            from torchvision.transforms.v2 import MixUp
-
-            peers["torchvision v2.MixUp"] = MixUp(num_classes=10)
-        except ImportError:
-            pass
-        try:
-            from timm.data import Mixup
-
-            peers["timm Mixup"] = Mixup(num_classes=10)
-        except ImportError:
-            pass
+        for title, module, name, options in (
+            ("kornia RandomMixUpV2", "kornia.augmentation", "RandomMixUpV2", KORNIA_OPTIONS),
+            ("torchvision v2.MixUp", "torchvision.transforms.v2", "MixUp", {"num_classes": 10}),
+            ("timm Mixup", "timm.data", "Mixup", {"num_classes": 10}),
+        ):
+            with contextlib.suppress(ImportError):
+                peers[title] = getattr(importlib.import_module(module), name)(**options)
     return peers
 
 

@@ -246,6 +246,16 @@ def cells_in(path):
         return 0
 
 
+def check_that_it_goes_on(folder, options):
+    """The sweep that was stopped there ends with the table of one that was not."""
+    for name, *way in [("a", "--resume"), ("b",)]:
+        ran = shell(*COMMAND, *options, "--out", folder / f"{name}.csv", *way)
+        _, error = ran.communicate()
+        assert ran.returncode == 0, error
+    frames = [pd.read_csv(folder / f"{name}.csv") for name in "ab"]
+    pd.testing.assert_frame_equal(*(f.drop(columns="seconds") for f in frames))
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
     options = ["--neighbors", "128", "--n-samples", "8192"]
@@ -261,14 +271,7 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
         assert stopped.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[sent]
         assert error.count("\n") == 1
         assert "--resume goes on" in error
-    resumed = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", "--resume")
-    assert resumed.wait() == 0, resumed.stderr.read()
-    resumed.communicate()
-    whole = shell(*COMMAND, *options, "--out", tmp_path / "b.csv")
-    assert whole.wait() == 0
-    whole.communicate()
-    frames = [pd.read_csv(tmp_path / f"{name}.csv") for name in "ab"]
-    pd.testing.assert_frame_equal(*(f.drop(columns="seconds") for f in frames))
+    check_that_it_goes_on(tmp_path, options)
     assert len(json.loads((tmp_path / "a.json").read_text())["sweeps"]) == 2
 
 
@@ -289,11 +292,4 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path):
     kept = cells_in(tmp_path / "a.journal")
     assert 1 <= kept < 2 * 15 * 2
     assert {path.suffix for path in tmp_path.iterdir()} <= {".journal", ".journal-journal"}
-    resumed = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", "--resume")
-    assert resumed.wait() == 0, resumed.stderr.read()
-    resumed.communicate()
-    whole = shell(*COMMAND, *options, "--out", tmp_path / "b.csv")
-    assert whole.wait() == 0
-    whole.communicate()
-    frames = [pd.read_csv(tmp_path / f"{name}.csv") for name in "ab"]
-    pd.testing.assert_frame_equal(*(f.drop(columns="seconds") for f in frames))
+    check_that_it_goes_on(tmp_path, options)

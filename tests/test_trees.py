@@ -83,12 +83,12 @@ def test_sorting(count, levels):
     order = np.lexsort((near, found))
     for k in {1, count // 2 + 1, count}:
         out, rows, ends = np.empty(count), np.empty(count, np.int64), np.empty(count + 1, np.int64)
-        trees.sort_first(found, near, count, k, out, rows, ends)
+        trees._sort_first(found, near, count, k, out, rows, ends)
         np.testing.assert_array_equal(out[:k], found[order][:k])
         np.testing.assert_array_equal(rows[:k], near[order][:k])
         # The k smallest are there, the largest of them in the k-th place.
         some, names = found.copy(), near.copy()
-        trees.select(some, names, count, k)
+        trees._select(some, names, count, k)
         assert (some[k - 1], names[k - 1]) == (found[order][k - 1], near[order][k - 1])
         assert set(names[:k]) == set(near[order][:k])
 
@@ -99,6 +99,6 @@ def test_sorting_distances_of_any_size(gap):
     found = np.r_[np.zeros(20), np.full(20, gap)]
     near = np.arange(40)[::-1].copy()
     out, rows, ends = np.empty(40), np.empty(40, np.int64), np.empty(41, np.int64)
-    trees.sort_first(found, near, 40, 40, out, rows, ends)
+    trees._sort_first(found, near, 40, 40, out, rows, ends)
     np.testing.assert_array_equal(out, found)
     np.testing.assert_array_equal(rows, np.r_[20:40, 0:20])

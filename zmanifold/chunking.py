@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import torch
 
-Result = TypeVar("Result")
-
 __all__ = ["Room", "chunks", "run_chunks"]
+
+Result = TypeVar("Result")
 
 # Below this many bytes of working memory, less of it would change nothing.
 _LEAST_ROOM = 2**23
@@ -110,6 +110,7 @@ class Room:
 
     def __init__(self, memory: int) -> None:
         self.memory = memory
+        self._said = False
 
     def within(self, call: Callable[[int], Result]) -> Result:
         """Call with the number of bytes, and again with half of it where they run out.
@@ -155,8 +156,6 @@ class Room:
                     ResourceWarning,
                     stacklevel=2,
                 )
-
-    _said = False
 
 
 def _is_out_of_memory(error: Exception) -> bool:

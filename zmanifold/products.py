@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from zmanifold.shortlists import Shortlists
-
 from zmanifold.chunking import chunks, run_chunks
 from zmanifold.filtering import CACHE_BYTES, Filter, full_precision, product, root_sum_squares
+
+if TYPE_CHECKING:
+    from zmanifold.shortlists import Shortlists
 
 __all__ = ["Queries", "search_products", "search_tiles"]
 

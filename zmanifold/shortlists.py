@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped
 
 from zmanifold.kernels import kernel
-from zmanifold.trees import select, sort_first
+from zmanifold.trees import write_first
 
 __all__ = ["Shortlists", "measure"]
 
@@ -221,9 +221,7 @@ def _finish(start, stop, length, values, columns, counts, limits):
 @_kernel
 @no_type_check
 def _measure(points, at, candidates, distances, indices, in_order):
-    q, k = indices.shape
-    w = distances.shape[1]
-    most = candidates.shape[1]
+    q, most = candidates.shape
     found, sorted_found = np.empty(most), np.empty(most)
     near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
     ends = np.empty(most + 1, np.int64)
@@ -234,12 +232,9 @@ def _measure(points, at, candidates, distances, indices, in_order):
                 near[count] = candidates[i, j]
                 found[count] = _distance(points[near[count]], at[i])
                 count += 1
-        if in_order:
-            sort_first(found, near, count, k, sorted_found, sorted_near, ends)
-            distances[i], indices[i] = sorted_found[k - w : k], sorted_near[:k]
-        else:
-            select(found, near, count, k)
-            distances[i], indices[i] = found[k - w : k], near[:k]
+        write_first(
+            found, near, count, sorted_found, sorted_near, ends, in_order, distances[i], indices[i]
+        )
 
 
 @_summing

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from zmanifold.chunking import run_chunks
 from zmanifold.kernels import kernel
 
-__all__ = ["Tree", "select", "sort_first"]
+__all__ = ["Tree", "write_first"]
 
 # Without fastmath: that a box is never farther than its points, as computed, needs every
 # operation to round by itself and in order.
@@ -132,10 +132,10 @@ def _build(points, rows, boxes, spans, root, levels):
     """Fill in so many levels below and with `root`, whose span is known."""
     d = points.shape[1]
     nodes = len(spans)
-    for i in range(2**levels - 1):
-        # The i-th node of the subtree, counted level by level.
-        level = np.int64(math.log2(i + 1))
-        node = (root + 1) * 2**level - 1 + i + 1 - 2**level
+    for step in range(2**levels - 1):
+        # The nodes of the subtree level by level.
+        level = np.int64(math.log2(step + 1))
+        node = (root + 1) * 2**level - 1 + step + 1 - 2**level
         start, stop = spans[node, 0], spans[node, 1]
         low, high = boxes[node, 0], boxes[node, 1]
         low[:], high[:] = points[rows[start]], points[rows[start]]
@@ -216,8 +216,7 @@ def _query(rows, columns, boxes, spans, at, own, order, distances, indices, in_o
             way += (x[c] - at[before, c]) ** 2
         limit = (limit + math.sqrt(way) + d * 2.0**-530) * (1 + (d + 8) * 2.0**-50)
         limit_row = np.int64(len(rows))
-        # Every point whose distance, as rounded, is at most the limit has a square below this.
-        squared = limit * limit * (1 + 2.0**-50) + 2.0**-1070
+        squared = _square_above(limit)
         rooted = 0
         top = 1
         pending[0], bounds[0] = 0, 0.0
@@ -253,24 +252,41 @@ def _query(rows, columns, boxes, spans, at, own, order, distances, indices, in_o
             if count > size - 2 * _LEAF:
                 for j in range(rooted, count):
                     found[j] = math.sqrt(found[j])
-                select(found, near, count, k)
+                _select(found, near, count, k)
                 rooted = count = k
                 limit, limit_row = found[k - 1], near[k - 1]
-                squared = limit * limit * (1 + 2.0**-50) + 2.0**-1070
+                squared = _square_above(limit)
         for j in range(rooted, count):
             found[j] = math.sqrt(found[j])
-        if in_order:
-            sort_first(found, near, count, k, sorted_found, sorted_near, ends)
-            distances[i], indices[i] = sorted_found[k - w : k], sorted_near[:k]
-        else:
-            select(found, near, count, k)
-            distances[i], indices[i] = found[k - w : k], near[:k]
+        write_first(
+            found, near, count, sorted_found, sorted_near, ends, in_order, distances[i], indices[i]
+        )
         limit, before = distances[i, w - 1], i
 
 
 @_kernel
 @no_type_check
-def sort_first(found, near, count, k, sorted_found, sorted_near, ends):
+def _square_above(limit):
+    """Return what no square exceeds whose root, as rounded, is at most the limit."""
+    return limit * limit * (1 + 2.0**-50) + 2.0**-1070
+
+
+@_kernel
+@no_type_check
+def write_first(found, near, count, sorted_found, sorted_near, ends, in_order, distances, indices):
+    """Write the first by (distance, row) of `count` points, and the last of their distances."""
+    k, w = len(indices), len(distances)
+    if in_order:
+        _sort_first(found, near, count, k, sorted_found, sorted_near, ends)
+        distances[:], indices[:] = sorted_found[k - w : k], sorted_near[:k]
+    else:
+        _select(found, near, count, k)
+        distances[:], indices[:] = found[k - w : k], near[:k]
+
+
+@_kernel
+@no_type_check
+def _sort_first(found, near, count, k, sorted_found, sorted_near, ends):
     """Sort by (distance, row) at least the first k, into the other arrays, by buckets."""
     if count <= _SHORT:
         sorted_found[:count], sorted_near[:count] = found[:count], near[:count]
@@ -336,7 +352,7 @@ def _partition(found, near, low, high):
 
 @_kernel
 @no_type_check
-def select(found, near, count, k):
+def _select(found, near, count, k):
     """Permute so that the first k are the smallest and the largest of them is the k-th."""
     low, high = 0, count - 1
     while low < high:
