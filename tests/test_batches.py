@@ -102,7 +102,7 @@ def test_chunks_do_not_matter_and_mixing_is_in_float64(rng):
     large = zm.mixed_set(X, y, zm.ZetaMixup(2.0), memory_limit=2**29)
     np.testing.assert_array_equal(small[0], large[0])
     np.testing.assert_array_equal(small[1], large[1])
-    order = Batches(torch.from_numpy(X), y, None, 32, 2**20)._order(0)[:32]
+    order = Batches(torch.from_numpy(X), y, None, 32, 2**20).rows(None, 0).order[:32]
     fixed = torch.rand(32, 32, dtype=torch.float64).softmax(dim=1)
     mixed, _ = zm.mixed_set(X, y, Weights(fixed))
     np.testing.assert_allclose(mixed[order], fixed.numpy() @ X[order], rtol=0, atol=1e-14)

@@ -175,10 +175,10 @@ ONE = ["sweep-id", "helix-r3"]
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(run, arguments, message, monkeypatch, tmp_path):
-    from zmanifold import sweep
+    from zmanifold import cells
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep, "search", lambda *a, **k: pytest.fail("work has begun"))
+    monkeypatch.setattr(cells, "search", lambda *a, **k: pytest.fail("work has begun"))
     code, out, err = run(*arguments)
     assert code == 2
     assert out == ""
@@ -189,12 +189,12 @@ def test_bad_input_is_one_sentence_and_exit_2(run, arguments, message, monkeypat
 
 
 def test_a_failure_is_exit_1(run, monkeypatch):
-    from zmanifold import sweep
+    from zmanifold import cells
 
     def fail(*args, **kwargs):
         raise RuntimeError("the solver\ngave up")
 
-    monkeypatch.setattr(sweep, "search", fail)
+    monkeypatch.setattr(cells, "search", fail)
     code, out, err = run(*ONE, *FAST)
     assert (code, out) == (1, "")
     assert err == (

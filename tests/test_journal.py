@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import zmanifold as zm
-from zmanifold import sweep
+from zmanifold import cells
 from zmanifold.datasets import Dataset
 from zmanifold.errors import InputError
 from zmanifold.journal import Journal
@@ -34,7 +34,7 @@ def numbers(result):
 
 def test_a_finished_sweep_is_read_not_computed(tmp_path, monkeypatch):
     first = run(tmp_path / "a.journal")
-    monkeypatch.setattr(sweep, "search", lambda *a, **k: pytest.fail("computed again"))
+    monkeypatch.setattr(cells, "search", lambda *a, **k: pytest.fail("computed again"))
     again = run(tmp_path / "a.journal")
     pd.testing.assert_frame_equal(first.to_frame(), again.to_frame())
 
@@ -51,7 +51,7 @@ def test_more_cells_may_join(tmp_path):
 def searches(monkeypatch):
     """A list of errors: each search takes the next one, and raises it if there is one."""
     planned, done = [], []
-    search = sweep.search
+    search = cells.search
 
     def fail_as_planned(*args, **kwargs):
         done.append(kwargs["memory"])
@@ -59,7 +59,7 @@ def searches(monkeypatch):
             raise error
         return search(*args, **kwargs)
 
-    monkeypatch.setattr(sweep, "search", fail_as_planned)
+    monkeypatch.setattr(cells, "search", fail_as_planned)
     return planned, done
 
 
@@ -106,14 +106,14 @@ def test_a_cell_that_fails_stands_alone(tmp_path, searches):
 
 
 def test_one_neighbourhood_size_may_fail(monkeypatch):
-    rule = sweep.fukunaga_olsen
+    rule = cells.fukunaga_olsen
 
     def fail(points, indices, **kwargs):
         if indices.shape[1] == 20:
             raise RuntimeError("too wide")
         return rule(points, indices, **kwargs)
 
-    monkeypatch.setattr(sweep, "fukunaga_olsen", fail)
+    monkeypatch.setattr(cells, "fukunaga_olsen", fail)
     with pytest.warns(RuntimeWarning, match="6 of 12 cells failed"):
         result = run(None)
     assert {row["n_neighbors"] for row in result.rows} == {8}

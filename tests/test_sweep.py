@@ -8,7 +8,7 @@ import pytest
 import torch
 import zmanifold as zm
 from skdim.id import lPCA
-from zmanifold import sweep
+from zmanifold import cells, sweep
 from zmanifold.batches import Batches
 from zmanifold.datasets import Dataset
 from zmanifold.errors import InputError
@@ -264,7 +264,7 @@ MIXER = zm.ZetaMixup()
     ],
 )
 def test_bad_input_is_refused_before_any_work(data, kwargs, message, monkeypatch):
-    monkeypatch.setattr(sweep, "search", lambda *a, **k: pytest.fail("work has begun"))
+    monkeypatch.setattr(cells, "search", lambda *a, **k: pytest.fail("work has begun"))
     kwargs = {"mixers": MIXER, "n_neighbors": 8, "progress": False} | kwargs
     with pytest.raises(InputError, match=message):
         zm.sweep_id(data, **kwargs)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
+from zmanifold.chunking import chunks
 from zmanifold.errors import InputError
 
 __all__ = [
@@ -20,12 +21,17 @@ __all__ = [
     "as_rows",
     "as_set_of",
     "check_dense",
+    "check_points",
     "largest_magnitude",
+    "point_dtype",
     "rescaled",
+    "scale_exponent",
+    "shifted",
 ]
 
-# These hold every value of the narrow type exactly, at half of float64's memory.
+# float32 holds every value of these exactly, at half of float64's memory.
 _EXACT_IN_FLOAT32 = {
+    torch.float32,
     torch.bool,
     torch.uint8,
     torch.int8,
@@ -33,6 +39,9 @@ _EXACT_IN_FLOAT32 = {
     torch.float16,
     torch.bfloat16,
 }
+
+# The most entries of which a mask is made at a time.
+_MASKED = 2**24
 
 # Up to here a sum of squares stays far from overflow and underflow.
 _SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
@@ -79,6 +88,43 @@ def as_points(
     >>> as_points([[0, 1], [2, 3]]).dtype
     torch.float64
     """
+    tensor = check_points(X, name=name, min_samples=min_samples, min_features=min_features)
+    where = device if device is not None else tensor.device
+    return tensor.to(point_dtype(tensor)).to(where).contiguous()
+
+
+def point_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the float type in which points of a tensor's type are computed with.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.arrays import point_dtype
+    >>> point_dtype(torch.zeros(2, dtype=torch.uint8)), point_dtype(torch.zeros(2).long())
+    (torch.float32, torch.float64)
+    """
+    return torch.float32 if tensor.dtype in _EXACT_IN_FLOAT32 else torch.float64
+
+
+def check_points(
+    X: Any, *, name: str = "X", min_samples: int = 2, min_features: int = 1
+) -> Shaped[Tensor, "n d"]:
+    """Check the user's array as `as_points` does, but leave its type and place.
+
+    Parameters and errors are those of `as_points`.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, d)
+        Finite and real. A memory-mapped array is not read into memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.arrays import check_points
+    >>> check_points(np.zeros((2, 3), np.uint8)).dtype
+    torch.uint8
+    """
     tensor = as_real_tensor(X, name)
     if tensor.ndim != 2:
         raise InputError(
@@ -96,17 +142,18 @@ def as_points(
             f"{name} has {d} feature(s) (shape=({n}, {d})) while a minimum of {min_features} is "
             "required: give more columns."
         )
-    if tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.to(torch.float32 if tensor.dtype in _EXACT_IN_FLOAT32 else torch.float64)
-    if not math.isfinite(largest_magnitude(tensor)):
-        finite = torch.isfinite(tensor)
-        row, column = (~finite).nonzero()[0].tolist()
-        value = tensor[row, column].item()
+    if tensor.is_floating_point() and not math.isfinite(largest_magnitude(tensor)):
+        # Row by row of a mapped array: a mask of all of it might not fit into memory.
+        parts = list(chunks(n, _MASKED // d))
+        counts = [int((~tensor[part].isfinite()).sum()) for part in parts]
+        first = parts[next(i for i, count in enumerate(counts) if count)]
+        row, column = (~tensor[first].isfinite()).nonzero()[0].tolist()
+        value = tensor[first][row, column].item()
         raise InputError(
-            f"{name} holds {int((~finite).sum())} NaN or inf, the first is {value} at row {row}, "
-            f"column {column}: remove or impute them."
+            f"{name} holds {sum(counts)} NaN or inf, the first is {value} at row "
+            f"{first.start + row}, column {column}: remove or impute them."
         )
-    return tensor.to(device=device if device is not None else tensor.device).contiguous()
+    return tensor
 
 
 def as_set_of(
@@ -224,13 +271,39 @@ def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], .
     >>> rescaled(torch.ones(2, 2))[1]
     0
     """
-    largest = max(map(largest_magnitude, sets))
+    exponent = scale_exponent(max(map(largest_magnitude, sets)), sets[0].dtype)
+    return tuple(shifted(p, exponent) for p in sets), exponent
+
+
+def scale_exponent(largest: float, dtype: torch.dtype) -> int:
+    """Return the exponent of the power of two to divide points by; 0 for ordinary data.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.arrays import scale_exponent
+    >>> scale_exponent(3.0, torch.float64), scale_exponent(2.0**400, torch.float64)
+    (0, 401)
+    """
     exponent = math.frexp(largest)[1]
-    if largest == 0 or abs(exponent) < _SAFE_EXPONENT[sets[0].dtype]:
-        return sets, 0
+    return 0 if largest == 0 or abs(exponent) < _SAFE_EXPONENT[dtype] else exponent
+
+
+def shifted(points: Float[Tensor, "n d"], exponent: int) -> Float[Tensor, "n d"]:
+    """Return points * 2**-exponent in float64, or the points themselves for an exponent of 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.arrays import shifted
+    >>> shifted(torch.full((1, 1), 2.0), 3)
+    tensor([[0.2500]], dtype=torch.float64)
+    """
+    if exponent == 0:
+        return points
     # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
     half = exponent // 2
-    return tuple(p.double() * 2.0**-half * 2.0 ** (half - exponent) for p in sets), exponent
+    return points.double() * 2.0**-half * 2.0 ** (half - exponent)
 
 
 def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
@@ -243,7 +316,7 @@ def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
     >>> largest_magnitude(torch.tensor([[-3.0, 2.0]]))
     3.0
     """
-    if points.device.type == "cpu":
+    if points.device.type == "cpu" and points.dtype != torch.bfloat16:
         # NumPy leaves no threads behind that wait for more work and hold up those of a search.
         array = points.numpy()
         low, high = array.min(), array.max()
@@ -291,7 +364,9 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
         )
     if array.dtype in (np.uint32, np.uint64, np.uint16) or array.dtype.itemsize > 8:
         array = array.astype(np.float32 if array.dtype == np.uint16 else np.float64)
-    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
+    if any(stride < 0 for stride in array.strides):
+        array = array.copy()
     with warnings.catch_warnings():
         # A read-only array (a memory map, say) is safe here: points are never written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

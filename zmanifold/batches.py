@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import inspect
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold.arrays import as_points, as_real_tensor, largest_magnitude
+from zmanifold.arrays import as_points, as_real_tensor, largest_magnitude, point_dtype
 from zmanifold.chunking import chunks
 from zmanifold.errors import InputError
 from zmanifold.labels import as_labels, name_some
+from zmanifold.mapped import Place
 from zmanifold.parameters import check_count, working_memory
 
-__all__ = ["Batches", "check_batch_size", "check_mixer", "mixed_set", "query_rows"]
+__all__ = ["Batches", "MixedRows", "check_batch_size", "check_mixer", "mixed_set", "query_rows"]
+
+# Mixers may have a state, as torch's global generator has: threads take turns.
+_ONE_AT_A_TIME = threading.Lock()
 
 # A seed's randomness is split by purpose, so that none shifts another.
 _SHUFFLE, _QUERIES, _BATCHES = range(3)
@@ -40,23 +46,55 @@ def query_rows(seed: int, n: int, q: int) -> Int64[Tensor, " q"]:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """A data set that can be shuffled, cut into batches and mixed."""
+    """A data set that can be shuffled, cut into batches and mixed.
 
-    points: Float[Tensor, "n d"]
+    Attributes
+    ----------
+    points : torch.Tensor of shape (n, d)
+        Of any real type and layout: a memory-mapped file is not to be converted as a whole.
+    labels : ndarray of shape (n,) or (n, K), or None
+        Passed on to mixers that are called.
+    image_shape : sequence of int or None
+        What such a mixer sees instead of rows.
+    batch_size : int
+        Samples mixed with one another.
+    memory : int
+        Bytes of working memory.
+    place : Place, optional
+        Where the points lie in a file: to another process only this is sent.
+    """
+
+    points: Shaped[Tensor, "n d"]
     labels: NDArray[Any] | None
     image_shape: Sequence[int] | None
     batch_size: int
     memory: int
+    place: Place | None = None
 
-    def mixed(self, mixer: Any, seed: int, *, trial: bool = False) -> Float[Tensor, "m d"]:
-        """Return the mixed set in shuffled order; the original's rows are in the same order.
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | ({} if self.place is None else {"points": None})
 
-        A trial mixes the first batch alone: it shows a mixer's errors before any work.
-        """
-        order = self._order(seed)
-        if mixer is None:
-            return self.points[order]
-        return self._mixed(mixer, seed, order, None, trial=trial)[0]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.place is not None:
+            self.__dict__["points"] = as_real_tensor(self.place.open(), self.place.path)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the mixed points."""
+        return point_dtype(self.points)
+
+    def mixed(self, mixer: Any, seed: int) -> Float[Tensor, "n d"]:
+        """Return the mixed set in shuffled order; the original's rows are in the same order."""
+        return self.rows(mixer, seed).all()
+
+    def try_mixer(self, mixer: Any, seed: int) -> None:
+        """Mix the first batch: it shows a mixer's errors before any work."""
+        self.rows(mixer, seed).take(torch.arange(1))
+
+    def rows(self, mixer: Any, seed: int) -> MixedRows:
+        """Return the mixed set as rows that are made when they are asked for."""
+        return MixedRows(self, mixer, seed)
 
     def mixed_with_labels(
         self, mixer: Any, seed: int, soft: Float[Tensor, "n K"]
@@ -67,91 +105,134 @@ class Batches:
         """
         if mixer is None:
             return self.points.clone(), soft
-        order = self._order(seed)
-        mixed, mixed_soft = self._mixed(mixer, seed, order, soft)
+        rows = self.rows(mixer, seed)
+        order = rows.order
+        mixed, mixed_soft = rows.mixed(rows.numbers, soft)
         as_labels(mixed_soft, len(soft), name="the mixed labels")
         points, labels = torch.empty_like(mixed), torch.empty_like(mixed_soft)
         points[order], labels[order] = mixed, mixed_soft
         return points, labels
 
-    def _order(self, seed: int) -> Int64[Tensor, " n"]:
-        shuffle = np.random.default_rng(_stream(seed, _SHUFFLE)).permutation(len(self.points))
-        return torch.from_numpy(shuffle).to(self.points.device)
 
-    def _mixed(
-        self,
-        mixer: Any,
-        seed: int,
-        order: Int64[Tensor, " n"],
-        soft: Float[Tensor, "n K"] | None,
-        *,
-        trial: bool = False,
+@dataclass(frozen=True, eq=False)
+class MixedRows:
+    """The set that a mixer makes with one seed; each batch can be made without the others."""
+
+    batches: Batches
+    mixer: Any
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.batches.points)
+
+    @property
+    def n_features(self) -> int:
+        """The number d of features."""
+        return self.batches.points.shape[1]
+
+    @cached_property
+    def order(self) -> Int64[Tensor, " n"]:
+        """The originals in the order of the mixed rows: shuffled."""
+        points = self.batches.points
+        shuffle = np.random.default_rng(_stream(self.seed, _SHUFFLE)).permutation(len(points))
+        return torch.from_numpy(shuffle).to(points.device)
+
+    @property
+    def numbers(self) -> Int64[Tensor, " batches"]:
+        """The numbers of all batches."""
+        return torch.arange(len(self._members))
+
+    @cached_property
+    def _members(self) -> Int64[Tensor, "batches b"]:
+        """The originals of each batch; the last one is filled up from the first."""
+        b = self.batches.batch_size
+        return torch.cat([self.order, self.order[: -len(self.order) % b]]).view(-1, b)
+
+    @cached_property
+    def _seeds(self) -> NDArray[np.unsignedinteger[Any]]:
+        return _stream(self.seed, _BATCHES).generate_state(len(self._members), np.uint64)
+
+    def all(self) -> Float[Tensor, "n d"]:
+        """Make them all."""
+        if self.mixer is None:
+            return self.batches.points[self.order].to(self.batches.dtype)
+        return self.mixed(self.numbers)[0]
+
+    def take(self, positions: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
+        """Make the rows at some positions, ascending, and for that their batches."""
+        if self.mixer is None:
+            return self.batches.points[self.order[positions]].to(self.batches.dtype)
+        b = self.batches.batch_size
+        numbers, places = torch.unique_consecutive(positions // b, return_inverse=True)
+        (mixed,) = self.mixed(numbers)
+        return mixed[places * b + positions % b]
+
+    def mixed(
+        self, numbers: Int64[Tensor, " some"], soft: Float[Tensor, "n K"] | None = None
     ) -> list[Float[Tensor, "m _"]]:
-        """Return the mixed points and, for given soft labels, the mixed labels."""
-        n = len(self.points)
-        n_batches = -(-n // self.batch_size)
-        filled = torch.cat([order, order[: n_batches * self.batch_size - n]])
-        rows = filled.view(n_batches, self.batch_size)
-        # Each batch has a seed of its own: any batch can be mixed without the ones before it.
-        seeds = _stream(seed, _BATCHES).generate_state(n_batches, np.uint64).tolist()
-        linear = callable(getattr(mixer, "weights", None))
-        if trial:
-            rows, seeds = rows[:1], seeds[:1]
-        out = (self._mixed_linearly if linear else self._mixed_by_call)(mixer, rows, seeds, soft)
+        """Make some batches, ascending; for given soft labels return the mixed labels, too."""
+        members, seeds = self._members[numbers], self._seeds[numbers.numpy()].tolist()
+        source = self.batches
+        out = [source.points.new_empty((members.numel(), self.n_features), dtype=source.dtype)]
+        if soft is not None:
+            out.append(soft.new_empty((members.numel(), soft.shape[1])))
+        linear = callable(getattr(self.mixer, "weights", None))
+        (self._mix_linearly if linear else self._mix_by_call)(members, seeds, soft, out)
         for values in out:
             if not math.isfinite(largest_magnitude(values)):
                 raise InputError(
-                    f"mixer {mixer!r} made values that are not finite: check its arithmetic."
+                    f"mixer {self.mixer!r} made values that are not finite: check its arithmetic."
                 )
-        return [values[:n] for values in out]
+        last = int(numbers[-1]) == len(self._members) - 1
+        surplus = self._members.numel() - len(self) if last else 0
+        return [values[: len(values) - surplus] for values in out]
 
-    def _mixed_linearly(
+    def _mix_linearly(
         self,
-        mixer: Any,
-        rows: Int64[Tensor, "batches b"],
+        members: Int64[Tensor, "batches b"],
         seeds: list[int],
         soft: Float[Tensor, "n K"] | None,
-    ) -> list[Float[Tensor, "m _"]]:
-        b, d = self.batch_size, self.points.shape[1]
-        sources = [self.points] if soft is None else [self.points, soft]
-        out = [source.new_empty((rows.numel(), source.shape[1])) for source in sources]
-        draw = _seeded(mixer.weights, dtype=torch.float64)
-        for part in chunks(len(rows), min(self.memory, 2**25) // (16 * b * (b + d))):
-            weights = torch.stack([self._checked(draw(seed, b)) for seed in seeds[part]])
+        out: list[Float[Tensor, "m _"]],
+    ) -> None:
+        b, d = self.batches.batch_size, self.n_features
+        sources = [self.batches.points] if soft is None else [self.batches.points, soft]
+        draw = _seeded(self.mixer.weights, dtype=torch.float64)
+        for part in chunks(len(members), min(self.batches.memory, 2**25) // (16 * b * (b + d))):
+            with _ONE_AT_A_TIME:
+                weights = torch.stack([self._checked(draw(seed, b)) for seed in seeds[part]])
             for source, target in zip(sources, out, strict=True):
                 # Mixed in float64 and rounded once: points that coincide exactly (γ = 0) stay
                 # equal.
-                mixed = weights @ source[rows[part]].double()
+                mixed = weights @ source[members[part]].double()
                 target[part.start * b : part.stop * b] = mixed.flatten(0, 1)
-        return out
 
     def _checked(self, drawn: Any) -> Float[Tensor, "b b"]:
-        weights = as_real_tensor(drawn, "the mixer's weights").double().to(self.points.device)
-        if weights.shape != (self.batch_size, self.batch_size):
+        b = self.batches.batch_size
+        weights = as_real_tensor(drawn, "the mixer's weights").double()
+        if weights.shape != (b, b):
             raise InputError(
-                f"the mixer's weights have shape {tuple(weights.shape)} for a batch of "
-                f"{self.batch_size}: return one row a mixed sample, one column a sample."
+                f"the mixer's weights have shape {tuple(weights.shape)} for a batch of {b}: "
+                "return one row a mixed sample, one column a sample."
             )
-        return weights
+        return weights.to(self.batches.points.device)
 
-    def _mixed_by_call(
+    def _mix_by_call(
         self,
-        mixer: Any,
-        rows: Int64[Tensor, "batches b"],
+        members: Int64[Tensor, "batches b"],
         seeds: list[int],
         soft: Float[Tensor, "n K"] | None,
-    ) -> list[Float[Tensor, "m _"]]:
-        b, d = self.batch_size, self.points.shape[1]
-        labels = np.zeros(len(self.points), np.int64) if self.labels is None else self.labels
-        y = torch.from_numpy(labels).to(self.points.device)
-        out = [self.points.new_empty((rows.numel(), d))]
-        if soft is not None:
-            out.append(soft.new_empty((rows.numel(), soft.shape[1])))
-        call = _seeded(mixer)
-        for i, (batch, seed) in enumerate(zip(rows, seeds, strict=True)):
-            x = self.points[batch]
-            given = x.view(b, *self.image_shape) if self.image_shape else x
-            result = call(seed, given, y[batch])
+        out: list[Float[Tensor, "m _"]],
+    ) -> None:
+        b, d = self.batches.batch_size, self.n_features
+        points, shape = self.batches.points, self.batches.image_shape
+        labels = self.batches.labels
+        y = torch.from_numpy(np.zeros(len(points), np.int64) if labels is None else labels)
+        y = y.to(points.device)
+        call = _seeded(self.mixer)
+        for i, (batch, seed) in enumerate(zip(members, seeds, strict=True)):
+            x = points[batch].to(self.batches.dtype)
+            with _ONE_AT_A_TIME:
+                result = call(seed, x.view(b, *shape) if shape else x, y[batch])
             parts = result if isinstance(result, (tuple, list)) else (result,)
             mixed: Any = parts[0] if parts else None
             real = isinstance(mixed, Tensor) and not mixed.is_complex() and not mixed.is_sparse
@@ -168,7 +249,6 @@ class Batches:
                 mixed_y = parts[1] if len(parts) > 1 else ()
                 given_y = as_labels(mixed_y, b, name="the mixer's labels", classes=classes)
                 out[1][part] = given_y.distributions()
-        return out
 
 
 def mixed_set(

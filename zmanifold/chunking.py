@@ -102,14 +102,22 @@ def run_chunks(
 class Room:
     """Working memory that is halved for good when the machine has not that much.
 
+    Parameters
+    ----------
+    memory : int
+        Bytes that calls get at first.
+    tell : callable, optional
+        Takes the sentence that says so, the first time; by default a ResourceWarning is given.
+
     Attributes
     ----------
     memory : int
         Bytes that calls get now.
     """
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, tell: Callable[[str], object] | None = None) -> None:
         self.memory = memory
+        self._tell = tell
         self._said = False
 
     def within(self, call: Callable[[int], Result]) -> Result:
@@ -150,12 +158,14 @@ class Room:
             self.memory //= 2
             if not self._said:
                 self._said = True
-                warnings.warn(
+                message = (
                     f"out of memory: going on with chunks of {self.memory / 2**20:g} MiB or less; "
-                    "results do not depend on it.",
-                    ResourceWarning,
-                    stacklevel=2,
+                    "results do not depend on it."
                 )
+                if self._tell is None:
+                    warnings.warn(message, ResourceWarning, stacklevel=2)
+                else:
+                    self._tell(message)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

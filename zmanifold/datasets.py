@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmanifold import manifolds
-from zmanifold.arrays import as_points
+from zmanifold.arrays import as_points, check_points
 from zmanifold.errors import InputError, unknown_name
 from zmanifold.labels import as_labels
+from zmanifold.mapped import is_mapped
 from zmanifold.parameters import check_count
 from zmanifold.readers import (
     FILE_ENDINGS,
@@ -105,7 +106,8 @@ class Dataset:
     Attributes
     ----------
     points : ndarray of float32 or float64, shape (n, d)
-        One flattened sample a row; images in [0, 1].
+        One flattened sample a row; images in [0, 1]. Of a large .npy file a memory map, in the
+        file's own type.
     labels : ndarray of int64, shape (n,), or of float, shape (n, K), or None
         Classes 0..K-1, or soft labels, where the source has labels.
     image_shape : tuple of int or None
@@ -349,7 +351,10 @@ def _draw(dataset: Dataset, count: int, rng: np.random.RandomState) -> Dataset:
 
 def _take(dataset: Dataset, rows: Array) -> Dataset:
     labels = None if dataset.labels is None else dataset.labels[rows]
-    return replace(dataset, points=dataset.points[rows], labels=labels)
+    points = dataset.points[rows]
+    if is_mapped(dataset.points):
+        points = as_points(points).numpy()
+    return replace(dataset, points=points, labels=labels)
 
 
 # --- generated and bundled ------------------------------------------------------------------
@@ -491,7 +496,12 @@ def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
     if x.ndim > 2:
         image_shape = x.shape[1:] if x.ndim > 3 else (1, *x.shape[1:])
         x = x.reshape(len(x), -1)
-    points = as_points(x, name=f"{name}: x").numpy()
+    if is_mapped(x):
+        # Its values stay where they are, in the file's own type.
+        check_points(x, name=f"{name}: x")
+        points: Array = x
+    else:
+        points = as_points(x, name=f"{name}: x").numpy()
     if y is None:
         return Dataset(points, None, image_shape, None, name)
     if y.ndim == 2 and y.dtype.kind == "f" and len(y) == len(points):

@@ -18,7 +18,7 @@ from zmanifold.errors import InputError, unknown_name
 from zmanifold.neighbors import search
 from zmanifold.parameters import check_n_neighbors, is_number, resolve_device, working_memory
 
-__all__ = ["LocalPCA", "as_neighborhoods", "fukunaga_olsen", "local_spectra"]
+__all__ = ["LocalPCA", "as_neighborhoods", "fukunaga_olsen", "greatest_norm", "local_spectra"]
 
 # A neighbourhood is "without spread" when its points differ by no more than this many units of
 # the dtype's spacing at the data's largest norm. float32 data is often used at its very
@@ -211,7 +211,12 @@ def local_spectra(
 
 
 def fukunaga_olsen(
-    points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"], *, alpha: float, memory: int
+    points: Float[Tensor, "n d"],
+    indices: Int64[Tensor, "q k"],
+    *,
+    alpha: float,
+    memory: int,
+    largest_norm: tuple[float, int] | None = None,
 ) -> tuple[Int64[Tensor, " q"], Bool[Tensor, " q"]]:
     """Count the significant eigenvalues of each neighbourhood, without checks.
 
@@ -225,6 +230,9 @@ def fukunaga_olsen(
         An eigenvalue counts if it is strictly greater than alpha times the largest.
     memory : int
         Bytes of working memory.
+    largest_norm : tuple of float and int, optional
+        Fraction and exponent (as of `math.frexp`) of the largest norm of the whole data, where
+        `points` are a part of it.
 
     Returns
     -------
@@ -242,8 +250,12 @@ def fukunaga_olsen(
     (tensor([1, 0]), tensor([False,  True]))
     """
     dtype = points.dtype
-    (points,), _ = rescaled(points)
-    rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * _largest_norm(points)
+    (points,), exponent = rescaled(points)
+    if largest_norm is None:
+        norm = greatest_norm(points)
+    else:
+        norm = math.ldexp(largest_norm[0], largest_norm[1] - exponent)
+    rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * norm
     q = len(indices)
     dimension, degenerate = indices.new_empty(q), torch.empty_like(indices[:, 0], dtype=torch.bool)
     undecided = torch.arange(q, device=indices.device)
@@ -259,7 +271,16 @@ def fukunaga_olsen(
     return dimension, degenerate
 
 
-def _largest_norm(points: Float[Tensor, "n d"]) -> float:
+def greatest_norm(points: Float[Tensor, "n d"]) -> float:
+    """Return the largest Euclidean norm of points of moderate magnitude.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.dimension import greatest_norm
+    >>> greatest_norm(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
+    5.0
+    """
     if points.device.type != "cpu":
         return float(points.norm(dim=1).max())
     # NumPy leaves no waiting threads behind, as in `largest_magnitude`.

@@ -87,9 +87,7 @@ class Filter:
         n, d = points.shape
         # Any centre near the data's middle serves: it is the same for all points.
         centre = points.mean(dim=0).to(torch.promote_types(points.dtype, dtype))
-        # A power of two, so that scaling rounds nothing.
-        largest = max(largest_magnitude(points), largest_magnitude(queries))
-        scale = 2.0 ** math.frexp(2 * largest * math.sqrt(d))[1]
+        scale = cls.scale_for(max(largest_magnitude(points), largest_magnitude(queries)), d)
         out = points.new_empty((n_padded, d), dtype=dtype)
         out[n:] = 0
         squares = points.new_full((n_padded,), math.inf, dtype=dtype)
@@ -102,6 +100,11 @@ class Filter:
         run_chunks(work, n, CACHE_BYTES // (8 * d), points.device)
         squares[:n] = norms.square()
         return replace(made, radius=float(norms.max()))
+
+    @staticmethod
+    def scale_for(largest: float, d: int) -> float:
+        """Return a power of two, which rounds nothing, that brings norms down to 1 at most."""
+        return 2.0 ** math.frexp(2 * largest * math.sqrt(d))[1]
 
     def placed(
         self, points: Float[Tensor, "q d"]

@@ -19,13 +19,19 @@ __all__ = [
     "as_counts",
     "check_count",
     "check_n_neighbors",
+    "holds",
     "is_number",
     "resolve_device",
+    "streaming_memory",
     "working_memory",
 ]
 
 # Where nothing else is said: as much as chunks profit from, and a quarter of what is free.
 _MOST_MEMORY = 2**30
+
+# Going through a file: what compiled code and libraries still take, and what work needs at least.
+_RESERVE = 160 * 2**20
+_LEAST_STREAMING = 64 * 2**20
 
 
 def resolve_device(device: str | torch.device = "auto", *, like: object = None) -> torch.device:
@@ -115,24 +121,68 @@ def working_memory(memory_limit: int | None, device: torch.device) -> int:
     return limit
 
 
+def holds(n_bytes: int, memory_limit: int | None) -> bool:
+    """Tell whether mixed copies of a memory-mapped file, of so many bytes, are to be held.
+
+    They are if the user's limit allows it, or by default half of what is free.
+    """
+    return n_bytes <= (_free_memory() // 2 if memory_limit is None else memory_limit)
+
+
+def streaming_memory(memory_limit: int | None) -> int:
+    """Bytes that the routines may use which go through a memory-mapped file.
+
+    Here the limit is one on all of the process's anonymous memory: what it has taken already,
+    and what compiled code and libraries will still take, is subtracted.
+
+    Parameters
+    ----------
+    memory_limit : int or None
+        What the user allows; by default half of what is free.
+
+    Returns
+    -------
+    int
+        The number of bytes.
+
+    Raises
+    ------
+    InputError
+        If too little is left to work with.
+    """
+    if memory_limit is None:
+        return max(_LEAST_STREAMING, min(_MOST_MEMORY, _free_memory() // 2))
+    taken = _status("/proc/self/status", r"^RssAnon: *(\d+) kB")
+    taken = _RESERVE + (1024 * int(taken) if math.isfinite(taken) else _RESERVE)
+    left = check_count("memory_limit", memory_limit) - taken
+    if left < _LEAST_STREAMING:
+        least = math.ceil((taken + _LEAST_STREAMING) / 2**20)
+        raise InputError(
+            f"memory_limit={memory_limit} is too little to go through a file that does not fit: "
+            f"allow at least {least} MiB."
+        )
+    return left
+
+
+def _status(path: str, pattern: str) -> float:
+    """Return a number that Linux says of the machine or process; infinite where it does not."""
+    try:
+        found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found[1]) if found else math.inf
+
+
 def _free_memory() -> int:
     """Bytes that this process can take without swapping, its container's limit included.
 
     Where the system does not say (anything but Linux), what makes the default 512 MiB.
     """
-
-    def number(path: str, pattern: str) -> float:
-        try:
-            found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
-        except OSError:
-            found = None
-        return int(found[1]) if found else math.inf
-
-    available = 1024 * number("/proc/meminfo", r"^MemAvailable: *(\d+) kB")
+    available = 1024 * _status("/proc/meminfo", r"^MemAvailable: *(\d+) kB")
     group = "/sys/fs/cgroup/memory"
-    cached = number(f"{group}.stat", r"^inactive_file (\d+)")
-    used = number(f"{group}.current", r"^(\d+)") - (cached if math.isfinite(cached) else 0)
-    limit = number(f"{group}.max", r"^(\d+)")
+    cached = _status(f"{group}.stat", r"^inactive_file (\d+)")
+    used = _status(f"{group}.current", r"^(\d+)") - (cached if math.isfinite(cached) else 0)
+    limit = _status(f"{group}.max", r"^(\d+)")
     left = limit - used if math.isfinite(used) else limit
     free = min(available, left)
     return max(0, int(free)) if math.isfinite(free) else 2**31

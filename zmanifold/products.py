@@ -20,10 +20,10 @@ from zmanifold.filtering import CACHE_BYTES, Filter, full_precision, product, ro
 if TYPE_CHECKING:
     from zmanifold.shortlists import Shortlists
 
-__all__ = ["Queries", "search_products", "search_tiles"]
+__all__ = ["SPARE_CANDIDATES", "Queries", "search_products", "search_tiles"]
 
 # More candidates than neighbours are kept, so that rounding in the filter seldom decides.
-_SPARE_CANDIDATES = 16
+SPARE_CANDIDATES = 16
 
 # A tile of products this wide and high stays in a CPU's cache while its rows are offered.
 _TILE_SIDE = 2048
@@ -86,7 +86,7 @@ def search_tiles(
 
     n, k = len(points), indices.shape[1]
     n_others = n if asked.rows is None else n - 1
-    length = min(n_others, k + _SPARE_CANDIDATES)
+    length = min(n_others, k + SPARE_CANDIDATES)
     coarse = Filter.of(points, torch.float32, n, asked.points)
     threads = torch.get_num_threads()
     # Half of the memory is for the lists, half for the tiles and their transposes.
@@ -177,7 +177,7 @@ def search_products(
     n, d = points.shape
     k, w = indices.shape[1], distances.shape[1]
     n_others = n if asked.rows is None else n - 1
-    n_candidates = min(n_others, k + _SPARE_CANDIDATES)
+    n_candidates = min(n_others, k + SPARE_CANDIDATES)
     # Selecting first among group minima, then inside the chosen groups, looks at n/g + g*c
     # values instead of n; the sum is least at g = sqrt(n/c).
     n_groups_per = max(1, math.isqrt(n // n_candidates))

@@ -9,8 +9,8 @@ __all__ = ["progress_bar"]
 
 
 @contextlib.contextmanager
-def progress_bar(wanted: bool, total: int, name: str) -> Iterator[Callable[[], object]]:
-    """Yield a function that advances a bar; the bar is only drawn for a person.
+def progress_bar(wanted: bool, total: int, name: str) -> Iterator[Callable[..., object]]:
+    """Yield a function that advances a bar by some steps; it is only drawn for a person.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def progress_bar(wanted: bool, total: int, name: str) -> Iterator[Callable[[], o
 
     console = Console(stderr=True)
     if not wanted or not (console.is_terminal or console.is_jupyter):
-        yield lambda: None
+        yield lambda steps=1: None
         return
     columns = (
         TextColumn("{task.description}"),
@@ -42,4 +42,4 @@ def progress_bar(wanted: bool, total: int, name: str) -> Iterator[Callable[[], o
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(name, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda steps=1: bar.advance(task, steps)

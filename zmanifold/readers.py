@@ -36,13 +36,18 @@ _LABEL_COLUMNS = ("y", "label", "labels", "target", "class")
 
 _READ_PIECE = 2**22
 
+# An array file of so many bytes is mapped into memory instead of read.
+_MAPPED_FROM = 2**26
+
 
 def read_file(path: Path) -> tuple[Array, Array | None]:
     """Read the arrays x and, where there are labels, y from a file with one of FILE_ENDINGS."""
     ending = path.suffix.lower()
     if ending == ".npy":
         with path.open("rb") as stream:
-            return _read_npy(stream, path), None
+            if path.stat().st_size < _MAPPED_FROM:
+                return _read_npy(stream, path), None
+            return _map_npy(stream, path), None
     if ending == ".npz":
         return _read_npz(path)
     return _read_table(path, ending)
@@ -216,10 +221,7 @@ def _pieces(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -> Iter
     while left:
         piece = _read_up_to(stream, min(left, _READ_PIECE), path)
         if not piece:
-            raise InputError(
-                f"{path} is cut short: it promises {count} bytes of data but holds {count - left}: "
-                "get it again."
-            )
+            raise _cut_short(path, count, count - left)
         yield piece
         left -= len(piece)
 
@@ -237,6 +239,31 @@ def _read_exactly(stream: gzip.GzipFile | IO[bytes], count: int, path: object) -
 
 def _read_npy(stream: IO[bytes], path: object) -> Array:
     """Read one array in NumPy's format, refusing pickles and checking size against content."""
+    shape, fortran, dtype = _npy_header(stream, path)
+    content = _read_exactly(stream, math.prod(shape) * dtype.itemsize, path)
+    array = np.frombuffer(content, dtype) if content else np.empty(0, dtype)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _map_npy(stream: IO[bytes], path: Path) -> Array:
+    """Map an array in NumPy's format, to be read only."""
+    shape, fortran, dtype = _npy_header(stream, path)
+    promised, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - stream.tell()
+    if promised > there:
+        raise _cut_short(path, promised, there)
+    if promised == 0:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "r", stream.tell(), shape, "F" if fortran else "C")
+
+
+def _cut_short(path: object, promised: int, there: int) -> InputError:
+    return InputError(
+        f"{path} is cut short: it promises {promised} bytes of data but holds {there}: get it "
+        "again."
+    )
+
+
+def _npy_header(stream: IO[bytes], path: object) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
@@ -259,9 +286,7 @@ def _read_npy(stream: IO[bytes], path: object) -> Array:
         )
     if any(size < 0 for size in shape):
         raise InputError(f"{path} promises the shape {shape}: save it again with np.save.")
-    content = _read_exactly(stream, math.prod(shape) * dtype.itemsize, path)
-    array = np.frombuffer(content, dtype) if content else np.empty(0, dtype)
-    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    return shape, fortran, dtype
 
 
 def _is_number(text: object) -> bool:

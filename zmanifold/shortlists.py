@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped
 from zmanifold.kernels import kernel
 from zmanifold.trees import write_first
 
-__all__ = ["Shortlists", "measure"]
+__all__ = ["Shortlists", "choose", "measure", "measure_pairs"]
 
 _kernel = kernel()
 # Nothing here is NaN: only so does a minimum become a vector instruction.
@@ -146,6 +146,70 @@ def measure(
     _measure(points, at, candidates, distances, indices, in_order)
 
 
+def measure_pairs(
+    points: Float[np.ndarray, "n d"],
+    at: Float[np.ndarray, "q d"],
+    pairs: Int64[np.ndarray, "2 p"],
+    distances: Float64[np.ndarray, " p"],
+    *,
+    as_trees_do: bool,
+) -> None:
+    """Write the distances of pairs of a query and a point, as a search measures them.
+
+    Parameters
+    ----------
+    points, at : ndarray of shape (n, d) and (q, d)
+        The points, and the queries.
+    pairs : ndarray of shape (2, p)
+        The queries and the points.
+    distances : ndarray of shape (p,)
+        Where the distances go.
+    as_trees_do : bool
+        Whether they are rounded as a k-d tree rounds them or as `measure` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.shortlists import measure_pairs
+    >>> points, distances = np.array([[0.0], [4.0], [1.0]]), np.empty(1)
+    >>> measure_pairs(points, points, np.array([[1], [2]]), distances, as_trees_do=False)
+    >>> distances
+    array([3.])
+    """
+    (_measure_pairs_in_order if as_trees_do else _measure_pairs)(points, at, pairs, distances)
+
+
+def choose(
+    found: Float64[np.ndarray, "q c"],
+    candidates: Shaped[np.ndarray, "q c"],
+    distances: Float64[np.ndarray, "q w"],
+    indices: Int64[np.ndarray, "q k"],
+) -> None:
+    """Write the k nearest of measured candidates by (distance, row).
+
+    Parameters
+    ----------
+    found : ndarray of shape (q, c)
+        The candidates' distances.
+    candidates : ndarray of int, shape (q, c)
+        Their row numbers.
+    distances : ndarray of shape (q, w)
+        Where the last w of the k distances go.
+    indices : ndarray of shape (q, k)
+        Where the rows go.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.shortlists import choose
+    >>> distances, indices = np.empty((1, 1)), np.empty((1, 2), np.int64)
+    >>> choose(np.array([[2.0, 1.0, 1.0]]), np.array([[5, 9, 3]]), distances, indices)
+    >>> distances.tolist(), indices.tolist()
+    ([[1.0]], [[3, 9]])
+    """
+    _choose(found, candidates, distances, indices)
+
+
 @_comparing
 @no_type_check
 def _offer(tile, squares, first_query, first_column, own, length, values, columns, counts, limits):
@@ -237,9 +301,48 @@ def _measure(points, at, candidates, distances, indices, in_order):
         )
 
 
+@_kernel
+@no_type_check
+def _choose(measured, candidates, distances, indices):
+    q, most = candidates.shape
+    found, sorted_found = np.empty(most), np.empty(most)
+    near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
+    ends = np.empty(most + 1, np.int64)
+    for i in range(q):
+        found[:], near[:] = measured[i], candidates[i]
+        write_first(
+            found, near, most, sorted_found, sorted_near, ends, True, distances[i], indices[i]
+        )
+
+
+@_kernel
+@no_type_check
+def _measure_pairs(points, at, pairs, distances):
+    for j in range(len(distances)):
+        distances[j] = _distance(points[pairs[1, j]], at[pairs[0, j]])
+
+
+@_kernel
+@no_type_check
+def _measure_pairs_in_order(points, at, pairs, distances):
+    for j in range(len(distances)):
+        distances[j] = _distance_in_order(points[pairs[1, j]], at[pairs[0, j]])
+
+
 @_summing
 @no_type_check
 def _distance(x, y):
+    total = 0.0
+    for c in range(len(x)):
+        apart = np.float64(x[c]) - np.float64(y[c])
+        total += apart * apart
+    return math.sqrt(total)
+
+
+# A function of its own: compiled code is kept on disk by a function's text, not by its options.
+@_kernel
+@no_type_check
+def _distance_in_order(x, y):
     total = 0.0
     for c in range(len(x)):
         apart = np.float64(x[c]) - np.float64(y[c])

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
-import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
-from torch import Tensor
 
-from zmanifold.arrays import as_points, rescaled
-from zmanifold.batches import Batches, check_batch_size, check_mixer, query_rows
-from zmanifold.chunking import Room
+from zmanifold.arrays import as_points, check_points, point_dtype
+from zmanifold.batches import Batches, check_batch_size
+from zmanifold.cells import ALPHA_FO, Cells, Outcome, Strength, Task, as_strengths
+from zmanifold.chunking import chunks
 from zmanifold.datasets import Dataset
-from zmanifold.dimension import fukunaga_olsen
 from zmanifold.errors import InputError
 from zmanifold.journal import Journal
-from zmanifold.mixers.by_name import mixers_by_name
-from zmanifold.neighbors import search
-from zmanifold.parameters import (
-    as_counts,
-    check_count,
-    check_n_neighbors,
-    is_number,
-    resolve_device,
-    working_memory,
-)
+from zmanifold.mapped import Place, is_mapped
+from zmanifold.parameters import as_counts, check_count, check_n_neighbors, holds, resolve_device
 from zmanifold.progress import progress_bar
-from zmanifold.provenance import device_name, environment
+from zmanifold.provenance import environment
 
 if TYPE_CHECKING:
     import pandas as pd
+    from distributed import Client
 
 __all__ = ["COLUMNS", "Sweep", "SweepResult", "failed_cells", "prepare_sweep", "sweep_id"]
 
@@ -62,7 +52,8 @@ COLUMNS = (
     "device",
 )
 
-_ALPHA_FO = 0.05
+# Values that are hashed at a time.
+_HASHED = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +111,7 @@ def sweep_id(
     n_queries: int | None = None,
     device: str | torch.device = "auto",
     memory_limit: int | None = None,
+    dask: Client | str | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> SweepResult:
@@ -153,7 +145,17 @@ def sweep_id(
     device : str or torch.device, default="auto"
         Where to compute. Random numbers are drawn on the CPU, the same for every device.
     memory_limit : int, optional
-        Bytes of working memory above the data, its mixed copy and one float32 copy of that.
+        Bytes of working memory above the data, its mixed copy and one float32 copy of that. A
+        memory-mapped array (``numpy.load(..., mmap_mode="r")``) whose copies would take more
+        than this, by default half of what is free, is mixed batch by batch as often as needed:
+        the limit is then one on all anonymous memory of the process, and the numbers are the
+        same.
+    dask : Client or str, optional
+        Where the cells are computed: a ``dask.distributed.Client``, the address of a scheduler
+        ("tcp://host:8786"), or "local:N" for N worker processes on this machine; in this process
+        by default. A lost worker's cells are computed by the others. Needs the extra
+        `distributed`. Of a memory-mapped array only the name is sent: the workers must see the
+        file.
     journal : path or Journal, optional
         A file that keeps each finished cell as it ends. If it is there already, the sweep goes
         on: cells that it holds are not computed again, and other data or settings are refused.
@@ -192,12 +194,17 @@ def sweep_id(
         n_queries=n_queries,
         device=device,
         memory_limit=memory_limit,
+        elsewhere=dask is not None,
     )
-    if journal is None or isinstance(journal, Journal):
-        result = sweep.run(journal=journal, progress=progress)
-    else:
-        with Journal(journal) as opened:
-            result = sweep.run(journal=opened, progress=progress)
+    with contextlib.ExitStack() as stack:
+        client = None
+        if dask is not None:
+            from zmanifold.workers import connected
+
+            client = stack.enter_context(connected(dask))
+        if journal is not None and not isinstance(journal, Journal):
+            journal = stack.enter_context(Journal(journal))
+        result = sweep.run(journal=journal, progress=progress, client=client)
     if result.first_error is not None and not result.rows:
         raise result.first_error
     if result.failures:
@@ -230,11 +237,13 @@ def prepare_sweep(
     n_queries: int | None = None,
     device: str | torch.device = "auto",
     memory_limit: int | None = None,
+    elsewhere: bool = False,
 ) -> Sweep:
     """Check everything that `sweep_id` checks and return the work, not yet begun.
 
-    The parameters are those of `sweep_id`. Preparing several sweeps before the first one runs
-    shows the last one's errors before any work.
+    The parameters are those of `sweep_id`, and whether the work will be done elsewhere: `device`
+    is then one of the workers'. Preparing several sweeps before the first one runs shows the last
+    one's errors before any work.
 
     Returns
     -------
@@ -258,14 +267,25 @@ def prepare_sweep(
         dataset = dataset_or_array
     else:
         dataset = Dataset(dataset_or_array, None, None, None, "array")
-    where = resolve_device(device, like=dataset.points)
-    points = as_points(dataset.points, min_features=2, device=where)
-    n = len(points)
+    raw = check_points(dataset.points, min_features=2)
+    n, d = raw.shape
+    where = torch.device("cpu") if elsewhere else resolve_device(device, like=dataset.points)
+    # The mixed copy and the search's float32 copy of it.
+    copies = n * d * (point_dtype(raw).itemsize + 4)
+    held, place = True, None
+    if where.type == "cpu" and is_mapped(dataset.points) and not holds(copies, memory_limit):
+        if not np.shares_memory(raw.numpy(), dataset.points):
+            raise InputError(
+                f"{dataset.name} has dtype {dataset.points.dtype}, which is not read batch by "
+                f"batch, and would take {copies} bytes: save it as float32, or raise memory_limit."
+            )
+        held, place = False, Place.of(dataset.points)
+    points = as_points(raw) if held else raw
     if dataset.labels is not None and len(dataset.labels) != n:
         raise InputError(
             f"labels has {len(dataset.labels)} entries for {n} points: give one label a point."
         )
-    strengths = _as_strengths(mixers)
+    strengths = as_strengths(mixers)
     k_values = as_counts("n_neighbors", n_neighbors, least=2)
     for k in k_values:
         check_n_neighbors(k, n, least=2)
@@ -278,25 +298,36 @@ def prepare_sweep(
     q = n if n_queries is None else check_count("n_queries", n_queries, least=2)
     if q > n:
         raise InputError(f"n_queries={q} is above the {n} points: lower n_queries.")
-    memory = working_memory(memory_limit, where)
-    batches = Batches(points, dataset.labels, dataset.image_shape, batch_size, memory)
+    batches = Batches(points, dataset.labels, dataset.image_shape, batch_size, 0, place)
+    cells = Cells(dataset.name, batches, q, held, memory_limit).on(where)
+    trial = replace(cells.batches, memory=cells.room().memory)
     for strength in strengths:
-        batches.mixed(strength.mixer, seed_values[0], trial=True)
-    return Sweep(dataset.name, batches, strengths, k_values, seed_values, q)
+        trial.try_mixer(strength.mixer, seed_values[0])
+    return Sweep(cells, strengths, k_values, seed_values, str(device) if elsewhere else where.type)
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
     """A checked sweep over one data set, made by `prepare_sweep`."""
 
-    name: str
-    batches: Batches
-    strengths: list[_Strength]
+    cells: Cells
+    strengths: list[Strength]
     k_values: list[int]
     seeds: list[int]
-    n_queries: int
+    device: str
 
-    def run(self, *, journal: Journal | None = None, progress: bool = True) -> SweepResult:
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return self.cells.name
+
+    def run(
+        self,
+        *,
+        journal: Journal | None = None,
+        progress: bool = True,
+        client: Client | None = None,
+    ) -> SweepResult:
         """Compute every cell that the journal does not hold.
 
         Parameters
@@ -305,6 +336,8 @@ class Sweep:
             Where finished cells are kept and found.
         progress : bool, default=True
             Show a progress bar on a terminal or in a notebook.
+        client : dask.distributed.Client, optional
+            A cluster that computes them; this process by default.
 
         Returns
         -------
@@ -315,48 +348,56 @@ class Sweep:
         ------
         InputError
             If the journal holds this data set with other data or settings.
+        OSError
+            If the journal cannot be written; what it holds stays.
         """
         started = datetime.now(UTC)
         clock = time.perf_counter()
-        rows: list[dict[str, Any]] = []
-        failures: list[dict[str, Any]] = []
         finished: dict[str, dict[str, Any]] = {}
         if journal is not None:
             self.begin(journal)
             finished = journal.finished(self.name)
-        room = Room(self.batches.memory)
+        failed: dict[str, dict[str, Any]] = {}
         first_error: Exception | None = None
-        with progress_bar(progress, len(self.seeds) * len(self.strengths), self.name) as advance:
-            for seed in self.seeds:
-                for strength in self.strengths:
-                    keys = {k: strength.cell(k, seed) for k in self.k_values}
-                    missing = [k for k, key in keys.items() if key not in finished]
-                    for k, outcome in self._cells(strength, seed, missing, room):
-                        if isinstance(outcome, Exception):
-                            first_error = first_error or outcome
-                            failures.append(strength.failure(k, seed, outcome))
-                            if journal is not None:
-                                reason = failures[-1]["reason"]
-                                journal.record_failure(self.name, keys[k], reason)
-                            continue
-                        finished[keys[k]] = outcome
+        keys: list[str] = []
+        todo: list[Task] = []
+        for seed in self.seeds:
+            for strength in self.strengths:
+                names = {k: strength.key(k, seed) for k in self.k_values}
+                keys += names.values()
+                if missing := [k for k, name in names.items() if name not in finished]:
+                    todo.append((strength, seed, missing))
+        total = len(self.seeds) * len(self.strengths)
+        with progress_bar(progress, total, self.name) as advance:
+            advance(total - len(todo))
+            for (strength, seed, _), outcomes in self._outcomes(todo, client):
+                for k, outcome in outcomes:
+                    key = strength.key(k, seed)
+                    if isinstance(outcome, Exception):
+                        first_error = first_error or outcome
+                        failed[key] = strength.failure(k, seed, outcome)
                         if journal is not None:
-                            journal.record(self.name, keys[k], outcome)
-                    rows += [finished[key] for key in keys.values() if key in finished]
-                    advance()
-        points = self.batches.points
+                            journal.record_failure(self.name, key, failed[key]["reason"])
+                    else:
+                        finished[key] = outcome
+                        if journal is not None:
+                            journal.record(self.name, key, outcome)
+                advance()
+        points = self.cells.batches.points
+        failures = [failed[key] for key in keys if key in failed]
+        rows = [finished[key] for key in keys if key in finished]
         settings = {
             "dataset": self.name,
             "n_points": len(points),
             "n_features": points.shape[1],
-            "dtype": str(points.dtype).removeprefix("torch."),
+            "dtype": self._dtype,
             "mixers": [{"label": s.label, "mixer": repr(s.mixer)} for s in self.strengths],
             "n_neighbors": self.k_values,
-            "batch_size": self.batches.batch_size,
+            "batch_size": self.cells.batches.batch_size,
             "seeds": self.seeds,
-            "n_queries": self.n_queries,
-            "rule": {"ver": "FO", "alphaFO": _ALPHA_FO},
-            "device": device_name(points.device),
+            "n_queries": self.cells.n_queries,
+            "rule": {"ver": "FO", "alphaFO": ALPHA_FO},
+            "device": ", ".join(sorted({row["device"] for row in rows})),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - clock, 3),
             "failures": failures,
@@ -379,151 +420,40 @@ class Sweep:
         """
         journal.begin(self.name, self._fingerprint)
 
+    def _outcomes(
+        self, todo: list[Task], client: Client | None
+    ) -> Iterator[tuple[Task, Iterable[Outcome]]]:
+        if client is not None:
+            from zmanifold.workers import compute
+
+            yield from compute(client, self.cells, todo, self.device)
+            return
+        room = self.cells.room()
+        for task in todo:
+            yield task, self.cells.measure(*task, room)
+
+    @property
+    def _dtype(self) -> str:
+        return str(self.cells.batches.dtype).removeprefix("torch.")
+
     @cached_property
     def _fingerprint(self) -> dict[str, Any]:
         """What must be the same for cells to belong together; large data is hashed once."""
-        points = self.batches.points
-        content = hashlib.sha256(points.cpu().numpy().data)
-        if self.batches.labels is not None:
-            content.update(np.ascontiguousarray(self.batches.labels).data)
+        batches = self.cells.batches
+        n, d = batches.points.shape
+        content = hashlib.sha256()
+        for part in chunks(n, _HASHED // d):
+            # As it is computed with: a file gives the same whether it fits into memory or not.
+            rows = batches.points[part].to("cpu", batches.dtype)
+            content.update(rows.contiguous().numpy().data)
+        if batches.labels is not None:
+            content.update(np.ascontiguousarray(batches.labels).data)
         return {
-            "n_points": len(points),
-            "n_features": points.shape[1],
-            "dtype": str(points.dtype).removeprefix("torch."),
+            "n_points": n,
+            "n_features": d,
+            "dtype": self._dtype,
             "data": f"sha256:{content.hexdigest()[:32]}",
-            "batch_size": self.batches.batch_size,
-            "n_queries": self.n_queries,
-            "alphaFO": _ALPHA_FO,
+            "batch_size": batches.batch_size,
+            "n_queries": self.cells.n_queries,
+            "alphaFO": ALPHA_FO,
         }
-
-    def _cells(
-        self, strength: _Strength, seed: int, k_values: list[int], room: Room
-    ) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
-        """Yield for each neighbourhood size a row, or why there is none.
-
-        One mixed set and one search serve all.
-        """
-        if not k_values:
-            return
-        clock = time.perf_counter()
-        try:
-            mixed, indices = room.within(
-                lambda memory: self._neighborhoods(strength, seed, max(k_values), memory)
-            )
-        except Exception as error:
-            yield from ((k, error) for k in k_values)
-            return
-        shared = (time.perf_counter() - clock) / len(k_values)
-        for k in k_values:
-            clock = time.perf_counter()
-            try:
-                dimension, degenerate = room.within(partial(_fukunaga_olsen, mixed, indices[:, :k]))
-            except Exception as error:
-                yield k, error
-                continue
-            ids = dimension.double()
-            std = float(ids.std())
-            yield (
-                k,
-                {
-                    "dataset": self.name,
-                    "mixer": strength.label,
-                    "gamma": strength.gamma,
-                    "alpha": strength.alpha,
-                    "n_neighbors": k,
-                    "batch_size": self.batches.batch_size,
-                    "seed": seed,
-                    "n_points": len(mixed),
-                    "n_queries": self.n_queries,
-                    "id_mean": float(ids.mean()),
-                    "id_std": std,
-                    "id_sem": std / math.sqrt(self.n_queries),
-                    "n_degenerate": int(degenerate.sum()),
-                    "seconds": shared + time.perf_counter() - clock,
-                    "device": device_name(mixed.device),
-                },
-            )
-
-    def _neighborhoods(
-        self, strength: _Strength, seed: int, k: int, memory: int
-    ) -> tuple[Float[Tensor, "n d"], Int64[Tensor, "q k"]]:
-        mixed = replace(self.batches, memory=memory).mixed(strength.mixer, seed)
-        (scaled,), _ = rescaled(mixed)
-        rows = query_rows(seed, len(mixed), self.n_queries).to(mixed.device)
-        _, indices = search(scaled, k, rows=rows, farthest_only=True, memory=memory)
-        return mixed, indices
-
-
-def _fukunaga_olsen(
-    points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"], memory: int
-) -> tuple[Int64[Tensor, " q"], Bool[Tensor, " q"]]:
-    return fukunaga_olsen(points, indices, alpha=_ALPHA_FO, memory=memory)
-
-
-# --- what is swept --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Strength:
-    label: str
-    mixer: Any
-    gamma: float
-    alpha: float
-
-    def cell(self, k: int, seed: int) -> str:
-        """Name a cell in a journal."""
-        return json.dumps([self.label, self.gamma, self.alpha, k, seed])
-
-    def failure(self, k: int, seed: int, error: Exception) -> dict[str, Any]:
-        """Describe a cell that failed, ready for JSON."""
-        reason = " ".join(str(error).split())
-        return {
-            "mixer": self.label,
-            "gamma": None if math.isnan(self.gamma) else self.gamma,
-            "alpha": None if math.isnan(self.alpha) else self.alpha,
-            "n_neighbors": k,
-            "seed": seed,
-            "reason": f"{type(error).__name__}: {reason}" if reason else type(error).__name__,
-        }
-
-
-def _as_strengths(mixers: Any) -> list[_Strength]:
-    named = mixers.items() if isinstance(mixers, Mapping) else [(None, mixers)]
-    strengths = [
-        _as_strength(label, mixer) for label, group in named for mixer in _as_mixers(group)
-    ]
-    if not strengths:
-        raise InputError("mixers is empty: give at least one mixer, or None for the original data.")
-    seen: set[tuple[str, str, str]] = set()
-    for strength in strengths:
-        key = (strength.label, str(strength.gamma), str(strength.alpha))
-        if key in seen:
-            raise InputError(
-                f"two mixers are called {strength.label!r} with gamma={strength.gamma} and "
-                f"alpha={strength.alpha}: name them, mixers={{'a name': mixer, ...}}."
-            )
-        seen.add(key)
-    return strengths
-
-
-def _as_mixers(group: Any) -> list[Any]:
-    one = group is None or isinstance(group, str) or callable(group) or hasattr(group, "weights")
-    if not one and not isinstance(group, Iterable):
-        return [group]
-    mixers: list[Any] = []
-    for mixer in [group] if one else group:
-        mixers += mixers_by_name([mixer]) if isinstance(mixer, str) else [mixer]
-    return mixers
-
-
-def _as_strength(label: object, mixer: Any) -> _Strength:
-    check_mixer(mixer)
-    if label is None:
-        own = getattr(mixer, "label", None) or getattr(mixer, "__name__", type(mixer).__name__)
-        label = "none" if mixer is None else own
-    return _Strength(str(label), mixer, _strength_of(mixer, "gamma"), _strength_of(mixer, "alpha"))
-
-
-def _strength_of(mixer: Any, name: str) -> float:
-    value: Any = getattr(mixer, name, None)
-    return float(value) if is_number(value) else math.nan

@@ -1,0 +1,153 @@
+"""Cells of a sweep on a Dask cluster: workers on this machine or on many."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zmanifold.cells import Cells, Outcome, Task
+from zmanifold.errors import InputError
+from zmanifold.parameters import resolve_device
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["check_dask", "compute", "connected"]
+
+_RULE = "give tcp://HOST:PORT of a running scheduler, or local:N for N worker processes here"
+
+# How often cells are handed out anew that were lost with all workers.
+_TRIES = 3
+
+
+def check_dask(where: object) -> None:
+    """Raise InputError unless `where` names a cluster and Dask is installed.
+
+    Examples
+    --------
+    >>> from zmanifold.workers import check_dask
+    >>> check_dask("local:4")
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise InputError("Dask is not installed: pip install 'zmanifold[distributed]'.") from None
+    if isinstance(where, distributed.Client):
+        return
+    if not isinstance(where, str) or not re.fullmatch(
+        r"local:[1-9]\d{0,3}|(tcp|tls|ucx|ws|wss)://\S+", where
+    ):
+        raise InputError(f"dask={where!r} is no cluster: {_RULE}.")
+
+
+@contextlib.contextmanager
+def connected(where: Client | str) -> Iterator[Client]:
+    """Yield a client of a cluster; workers that were started here end with it.
+
+    Parameters
+    ----------
+    where : Client or str
+        A client, which stays open, a scheduler's address, or "local:N".
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, `where` is neither, or no scheduler answers.
+
+    Examples
+    --------
+    >>> from zmanifold.workers import connected
+    >>> with connected("local:2") as client:  # doctest: +SKIP
+    ...     zm.sweep_id(X, mixers=mixers, dask=client)
+    """
+    check_dask(where)
+    from distributed import Client, LocalCluster
+
+    if isinstance(where, Client):
+        yield where
+        return
+    with contextlib.ExitStack() as stack:
+        if where.startswith("local:"):
+            # One thread a process, as the nannies set it for the libraries as well.
+            cluster = LocalCluster(
+                n_workers=int(where.removeprefix("local:")),
+                threads_per_worker=1,
+                dashboard_address=None,
+            )
+            address: Any = stack.enter_context(cluster)
+        else:
+            address = where
+        try:
+            client = stack.enter_context(Client(address, timeout=10))
+        except (OSError, TimeoutError, ValueError, ImportError) as error:
+            raise InputError(
+                f"dask={where!r}: no scheduler answers there ({error or type(error).__name__}): "
+                f"{_RULE}."
+            ) from None
+        yield client
+
+
+def compute(
+    client: Client, cells: Cells, tasks: list[Task], device: str
+) -> Iterator[tuple[Task, list[Outcome]]]:
+    """Yield tasks with their outcomes as they are finished.
+
+    Parameters
+    ----------
+    client : Client
+        The cluster's.
+    cells : Cells
+        What is sent once to all workers.
+    tasks : list of Task
+        What each of them takes one after the other. A lost worker's tasks go to the others; one
+        whose workers die again and again (Dask's allowed-failures) is a failure of its cells.
+    device : str
+        Where a worker computes.
+    """
+    from distributed import CancelledError, as_completed
+
+    sent = cells.on(torch.device("cpu"))
+    left = tasks
+    for attempt in range(_TRIES):
+        if not left:
+            return
+        if not client.scheduler_info()["workers"]:
+            warnings.warn("no Dask worker is there yet: waiting for one.", stacklevel=2)
+            client.wait_for_workers(1)
+        shared = client.scatter(sent, broadcast=True, hash=False)
+        futures = {client.submit(_measure, shared, task, device, pure=False): task for task in left}
+        left = []
+        try:
+            for future in as_completed(futures):
+                task = futures[future]
+                outcomes: list[Outcome]
+                try:
+                    outcomes, said = future.result()
+                    for message in said:
+                        warnings.warn(message, ResourceWarning, stacklevel=2)
+                except CancelledError as error:
+                    # The data was lost with the last worker.
+                    if attempt < _TRIES - 1:
+                        left.append(task)
+                        continue
+                    outcomes = [(k, error) for k in task[2]]
+                except Exception as error:
+                    outcomes = [(k, error) for k in task[2]]
+                yield task, outcomes
+        finally:
+            client.cancel([*futures, shared])
+
+
+def _measure(cells: Cells, task: Task, device: str) -> tuple[list[Outcome], list[str]]:
+    """Return the outcomes, and what is to be said of a lack of memory."""
+    from distributed import get_worker
+
+    said: list[str] = []
+    here = cells.on(resolve_device(device))
+    room = here.room(get_worker().state.nthreads, said.append)
+    return list(here.measure(*task, room)), said
