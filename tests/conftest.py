@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from zmanifold import cli
 
 # The beartype hook and drawing must not need a screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -20,6 +21,18 @@ def device(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def run(capsys):
+    """The command line in this process: its exit code, stdout and stderr."""
+
+    def call(*arguments):
+        code = cli._run([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
 
 
 @pytest.fixture

@@ -75,12 +75,13 @@ def test_cifar_binary(tmp_path, rng, name, label_bytes):
     files = source.files["train"]
     for part, file in zip(np.array_split(records, len(files)), files, strict=True):
         part.tofile(folder / file)
-    (folder / "batches.meta.txt").write_text("plane\ncar\n")
+    classes = tuple("abcdefghij")
+    (folder / "batches.meta.txt").write_text("\n".join(classes) + "\n\n")
     loaded = zm.load_dataset(name, data_dir=tmp_path)
     np.testing.assert_array_equal(loaded.labels, records[:, label_bytes - 1])
     np.testing.assert_allclose(loaded.points * 255, records[:, label_bytes:], atol=1e-4)
     assert loaded.image_shape == (3, 32, 32)
-    assert loaded.class_names == (("plane", "car") if name == "cifar10" else None)
+    assert loaded.class_names == (classes if name == "cifar10" else None)
 
 
 def test_digits():
@@ -155,6 +156,12 @@ def test_tables(tmp_path, rng):
         assert loaded.labels.tolist() == [0, 1, 0, 0, 1]
     np.savetxt(tmp_path / "bare.csv", rng.normal(size=(4, 3)), delimiter=",")
     assert zm.load_dataset(tmp_path / "bare.csv").points.shape == (4, 3)
+
+
+def test_a_table_of_several_types(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\nTrue,0.5,u\nFalse,2,v\n")
+    loaded = zm.load_dataset(tmp_path / "t.csv")
+    np.testing.assert_array_equal(loaded.points, [[1, 0.5], [0, 2]])
 
 
 def test_image_folder(tmp_path, rng):

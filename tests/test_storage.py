@@ -74,6 +74,13 @@ def test_bad_outputs(tmp_path):
     storage.check_output(tmp_path / "old.csv", overwrite=True)
 
 
+def test_a_name_as_long_as_names_may_be(tmp_path):
+    path = tmp_path / f"{'n' * 250}.json"
+    storage.check_output(path, (".json",), overwrite=False)
+    storage.write_json(path, {})
+    assert path.exists()
+
+
 def test_a_closed_folder_is_seen_before_the_work(tmp_path, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")

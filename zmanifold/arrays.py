@@ -129,7 +129,7 @@ def check_points(
     if tensor.ndim != 2:
         raise InputError(
             f"{name} has {tensor.ndim} dimension(s) but must be 2-D, (points, features): "
-            f"reshape it, {name}.reshape(len({name}), -1) for images."
+            "reshape it, x.reshape(len(x), -1) for images."
         )
     n, d = tensor.shape
     if n < min_samples:
@@ -338,7 +338,7 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
         check_dense(X, name)
         if X.is_complex():
             raise InputError(
-                f"{name} is complex. Complex data not supported: stack {name}.real and {name}.imag."
+                f"{name} is complex. Complex data not supported: stack x.real and x.imag."
             )
         return X.detach()
     if hasattr(X, "toarray") and not isinstance(X, np.ndarray):
@@ -354,13 +354,11 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
             f"{name} has rows of unequal length: give every point the same features."
         ) from None
     if array.dtype.kind == "c":
-        raise InputError(
-            f"{name} is complex. Complex data not supported: stack {name}.real and {name}.imag."
-        )
+        raise InputError(f"{name} is complex. Complex data not supported: stack x.real and x.imag.")
     if array.dtype.kind not in "biuf":
         raise InputError(
             f"{name} has dtype {array.dtype} but must hold real numbers: convert it with "
-            f"np.asarray({name}, dtype=float)."
+            "np.asarray(x, dtype=float)."
         )
     if array.dtype in (np.uint32, np.uint64, np.uint16) or array.dtype.itemsize > 8:
         array = array.astype(np.float32 if array.dtype == np.uint16 else np.float64)

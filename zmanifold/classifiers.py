@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from zmanifold.batches import check_mixer
 from zmanifold.datasets import Dataset
 from zmanifold.errors import InputError
-from zmanifold.labels import as_labels
+from zmanifold.labels import as_labels, name_some
 from zmanifold.networks import Classifier, as_images, make_classifier
 from zmanifold.parameters import check_count, is_number, resolve_device
 from zmanifold.progress import progress_bar
@@ -75,7 +75,8 @@ class Training:
 
     def accuracy(self, dataset: Dataset) -> float:
         """Return the share of a data set's samples that are classified right."""
-        labels = as_labels(dataset.labels, len(dataset.points), name="labels")
+        classes = np.arange(self.model.n_classes)
+        labels = as_labels(dataset.labels, len(dataset.points), name="labels", classes=classes)
         return float((self.model.predict(dataset.points) == labels.codes.numpy()).mean())
 
 
@@ -123,7 +124,8 @@ def train(
     flip : bool, default=False
         Mirror every second image, at random.
     crop : int, default=0
-        Pad by so many pixels and cut a random window of the original size.
+        Pad by so many pixels, at most the images' size, and cut a random window of the original
+        size.
     seed : int, default=0
         The source of the initial weights and of all randomness: the same initial weights for
         every mixer.
@@ -162,17 +164,29 @@ def train(
     where = resolve_device(device)
     images, labels = _as_examples(dataset)
     n_classes = labels.shape[1]
+    if n_classes < 2:
+        raise InputError(
+            f"{dataset.name!r} holds a single class but a classifier needs at least 2: give "
+            "samples of another class."
+        )
     epochs = check_count("epochs", epochs)
     batch_size = check_count("batch_size", batch_size, least=2)
     if batch_size > len(images):
         raise InputError(
             f"batch_size={batch_size} is above the {len(images)} images: lower batch_size."
         )
-    crop = check_count("crop", crop, least=0)
-    for name, value in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
-        if not is_number(value) or value < 0 or (name == "learning_rate" and value == 0):
-            raise InputError(f"{name}={value!r} must be a positive number: 0.1 is usual.")
+    # Windows of more padding than the images are wide could miss them.
+    crop = check_count("crop", crop, least=0, most=min(images.shape[2:]))
+    if not is_number(learning_rate) or learning_rate <= 0:
+        raise InputError(f"learning_rate={learning_rate!r} must be a positive number: give 0.1.")
+    if not is_number(weight_decay) or weight_decay < 0:
+        raise InputError(f"weight_decay={weight_decay!r} must be a number >= 0: give 5e-4.")
+    if test is not None:
+        test = _as_test(test, dataset, n_classes)
     check_mixer(mixer)
+    if mixer is not None:
+        # A trial shows a mixer's errors before any work.
+        _mixed(mixer, images[:batch_size], labels[:batch_size], torch.Generator().manual_seed(0))
     model = make_classifier(arch, images.shape[1:], n_classes, seed=seed)
     model.standardise(images)
     settings = {
@@ -314,6 +328,27 @@ def _as_examples(
         n_classes = max(known, int(labels.classes[-1]) + 1)
         labels = as_labels(dataset.labels, len(images), name="labels", classes=np.arange(n_classes))
     return images, labels.distributions().float()
+
+
+def _as_test(test: Dataset, dataset: Dataset, n_classes: int) -> Dataset:
+    """Return checked test images whose classes are numbered as those of the training images."""
+    _as_examples(test)
+    if test.image_shape != dataset.image_shape:
+        raise InputError(
+            f"{test.name!r} holds test images of shape {test.image_shape} but training images of "
+            f"shape {dataset.image_shape}: bring them to one size."
+        )
+    labels, names, known = test.labels, test.class_names, dataset.class_names
+    if names and known and names != known and labels is not None and labels.ndim == 1:
+        strange = sorted(set(names) - set(known))
+        if strange:
+            raise InputError(
+                f"{test.name!r} holds test images of class {strange[0]!r} but training images of "
+                f"{name_some(np.array(known))}: remove such images, or add training images."
+            )
+        labels = np.array([known.index(name) for name in names])[labels]
+    as_labels(labels, len(test.points), name="test labels", classes=np.arange(n_classes))
+    return replace(test, labels=labels)
 
 
 def _fingerprint(images: Tensor, labels: Tensor) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -90,7 +92,7 @@ def sweep_id(
     alpha: Alpha = 1.0,
     n_mix: NMix = None,
     batch_size: Annotated[int, typer.Option(help="Samples mixed with one another.")] = 32,
-    seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(max=10**6, help="Number of seeds: 0, 1, ...")] = 3,
     n_queries: Annotated[
         int | None, typer.Option(help="Estimate at so many random points; all by default.")
     ] = None,
@@ -100,7 +102,7 @@ def sweep_id(
     split: Annotated[str, typer.Option(help="train or test, where the data has both.")] = "train",
     data_dir: DataDir = None,
     data_seed: Annotated[
-        int, typer.Option(help="Seed for generating data and for --n-samples.")
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed for making data and for --n-samples.")
     ] = 0,
     device: Device = "auto",
     memory_limit: MemoryLimit = None,
@@ -150,9 +152,14 @@ def sweep_id(
         raise InputError("--resume goes with --out and without --overwrite: name the run's table.")
     replace = overwrite or resume
     if out is not None:
-        check_output(out, overwrite=replace, resumable=True)
+        check_output(out, overwrite=replace, resumable=True, inputs=datasets)
         check_output(sidecar_of(out), (".json",), overwrite=replace, resumable=True)
         check_output(journal_of(out), (".journal",), overwrite=replace, resumable=True)
+        if resume and out.exists() and not journal_of(out).exists():
+            raise InputError(
+                f"{str(out)!r} has no journal {str(journal_of(out))!r} to go on from: give "
+                "--overwrite, or another name."
+            )
     if plot is not None:
         check_output(plot, (".png", ".svg", ".pdf"), overwrite=replace)
     mixers = mixers_by_name(parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
@@ -185,8 +192,9 @@ def sweep_id(
         if overwrite:
             journal_of(out).unlink(missing_ok=True)
         journal = Journal(journal_of(out))
-        for sweep in sweeps:
-            sweep.begin(journal)
+        with journal.transaction():
+            for sweep in sweeps:
+                sweep.begin(journal)
     results = []
     kept = None if out is None else f"{journal_of(out)} keeps what is finished"
     with _stoppable(kept):
@@ -237,7 +245,9 @@ def train(
         typer.Option(help="Training samples of a source without a test split; 80% by default."),
     ] = None,
     data_dir: DataDir = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order, mixing and holding out.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order, mixing and holding out.")
+    ] = 0,
     device: Device = "auto",
     out: Annotated[
         Path | None,
@@ -273,6 +283,10 @@ def train(
     (made,) = mixers_by_name([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
     training = load_dataset(dataset, data_dir=data_dir, random_state=seed)
     if has_splits(dataset):
+        if n_train is not None:
+            raise InputError(
+                f"--n-train {n_train} would cut {dataset!r}, which has a test split: leave it out."
+            )
         test = load_dataset(dataset, split="test", data_dir=data_dir)
     else:
         count = round(0.8 * len(training.points)) if n_train is None else n_train
@@ -359,18 +373,26 @@ def vicinity(
     if embed is not None:
         check_output(embed, (".png", ".svg", ".pdf"), overwrite=overwrite)
     if out is not None:
-        check_output(out, overwrite=overwrite)
+        check_output(out, overwrite=overwrite, inputs=[train, test])
         check_output(sidecar_of(out), (".json",), overwrite=overwrite)
     train_set = load_dataset(train, data_dir=data_dir)
     test_set = load_dataset(test, split="test" if has_splits(test) else "train", data_dir=data_dir)
     train_y, test_y = _named_labels(train_set), _named_labels(test_set)
-    if train_y.ndim == 2:
+    if train_y.ndim == 2 and test_y.ndim == 1:
         test_y = _as_columns(test_y)
 
     from zmanifold.parameters import resolve_device
     from zmanifold.provenance import device_name, environment
     from zmanifold.vicinity import vicinity as measure
 
+    if embed is not None:
+        from zmanifold.embedding import check_embeddable
+
+        check_embeddable(
+            train_set.points,
+            test_set.points,
+            metric=metric,  # type: ignore[arg-type]  # it names the nearest metric
+        )
     clock = time.perf_counter()
     result = measure(
         train_set.points,
@@ -455,9 +477,20 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):
             # The parser's own: an unknown option, a missing argument.
-            return _complain(error.format_message(), getattr(error, "exit_code", 2))
+            return _complain(_parsers(error, arguments), getattr(error, "exit_code", 2))
         return _complain(f"failed: {type(error).__name__}: {error}", 1)
     return code if isinstance(code, int) else 0
+
+
+def _parsers(error: Any, arguments: list[str]) -> str:
+    """Make one sentence of the parser's message, with the value that it may not name."""
+    said = re.sub(r"\. Did (you mean .*\?)$", r" (did \1)", error.format_message()).rstrip(".")
+    given = dict(pairwise(arguments)) | dict(a.split("=", 1) for a in arguments if "=" in a)
+    options = getattr(getattr(error, "param", None), "opts", ())
+    for value in (given[option] for option in options if option in given):
+        if repr(value) not in said:
+            said = said.replace("Invalid value", f"Invalid value {value!r}")
+    return f"{said}; --help says what is accepted." if said else ""
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,6 +42,7 @@ Split = Literal["train", "test"]
 Array = NDArray[Any]
 
 _DEBIAN_FOLDER = Path("/usr/share/datasets")
+_MOST_SAMPLES = 10**9
 
 _GENERATORS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "crescents": manifolds.make_crescents,
@@ -205,7 +208,10 @@ def load_dataset(
     if split not in ("train", "test"):
         raise unknown_name("split", split, ["train", "test"])
     rng = check_random_state(random_state)
-    count = None if n_samples is None else check_count("n_samples", n_samples, least=2)
+    count = None
+    if n_samples is not None:
+        count = check_count("n_samples", n_samples, least=2, most=_MOST_SAMPLES)
+    _check_data_dir(data_dir)
     name = os.fspath(name_or_path)
     if name in _GENERATORS or name.startswith("skdim:"):
         _only_train(name, split)
@@ -233,12 +239,18 @@ def available_datasets(data_dir: str | os.PathLike[str] | None = None) -> list[A
     list of Availability
         Embedded and generated ones first.
 
+    Raises
+    ------
+    InputError
+        If `data_dir` is not a folder.
+
     Examples
     --------
     >>> from zmanifold.datasets import available_datasets
     >>> available_datasets()[0]
     Availability(name='digits', here=True, where='bundled with scikit-learn')
     """
+    _check_data_dir(data_dir)
     rows = [Availability("digits", True, "bundled with scikit-learn")]
     rows += [Availability(name, True, "generated") for name in _GENERATORS]
     for name, source in _SOURCES.items():
@@ -324,8 +336,15 @@ def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
     >>> has_splits("fashion-mnist"), has_splits("digits")
     (True, False)
     """
-    path = Path(name_or_path).expanduser()
-    return os.fspath(name_or_path) in _SOURCES or _is_split(path)
+    return os.fspath(name_or_path) in _SOURCES or _is_split(_as_path(name_or_path))
+
+
+def _as_path(name: str | os.PathLike[str]) -> Path:
+    path = Path(name)
+    # Of an unknown user's home there is no folder: the path stays as it is.
+    with contextlib.suppress(RuntimeError):
+        path = path.expanduser()
+    return path
 
 
 def _is_split(folder: Path) -> bool:
@@ -401,6 +420,11 @@ def _load_digits() -> Dataset:
 # --- known image sets -----------------------------------------------------------------------
 
 
+def _check_data_dir(data_dir: str | os.PathLike[str] | None) -> None:
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise InputError(f"data_dir={os.fspath(data_dir)!r} is not a folder: give one that exists.")
+
+
 def _places(data_dir: str | os.PathLike[str] | None) -> list[Path]:
     given = [Path(data_dir)] if data_dir is not None else []
     environment = os.environ.get("ZMANIFOLD_DATA")
@@ -427,8 +451,6 @@ def _find_folder(
 
 
 def _load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise InputError(f"data_dir={os.fspath(data_dir)!r} is not a folder: give one that exists.")
     source = _SOURCES[name]
     folder = _find_folder(source, split, data_dir)
     if folder is None:
@@ -439,11 +461,17 @@ def _load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None)
             "data_dir."
         )
     paths = [path for file in source.files[split] if (path := _with_gz(folder / file))]
+    n_classes = 100 if name == "cifar100" else 10
     if name.startswith("cifar"):
         pixels, labels = read_cifar(paths, label_bytes=1 if name == "cifar10" else 2)
         shape: tuple[int, ...] = (3, 32, 32)
         listing = "batches.meta.txt" if name == "cifar10" else "fine_label_names.txt"
         classes = read_names(folder / listing)
+        if classes is not None and len(classes) != n_classes:
+            raise InputError(
+                f"{folder / listing} names {len(classes)} classes but {name!r} has {n_classes}: "
+                "get the original file."
+            )
     else:
         pixels, labels = read_idx(paths[0], 3), read_idx(paths[1], 1).astype(np.int64)
         shape = (1, *pixels.shape[1:])
@@ -452,6 +480,11 @@ def _load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None)
         raise InputError(
             f"{paths[0]} holds {len(pixels)} images but {paths[1]} {len(labels)} labels: "
             "get matching files."
+        )
+    if labels.max() >= n_classes:
+        raise InputError(
+            f"{folder} holds label {labels.max()} but the classes of {name!r} are 0 to "
+            f"{n_classes - 1}: get the original files."
         )
     return Dataset(_unit_range(pixels), labels, shape, classes, name)
 
@@ -467,12 +500,13 @@ def _unit_range(pixels: Array) -> Array:
 
 
 def _load_path(name: str, split: str) -> Dataset:
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = _as_path(name)
+    # The path of an empty name is the working folder.
+    if name and path.is_dir():
         return _load_image_folder(path, split)
     ending = path.suffix.lower()
-    if not path.exists():
-        if ending in FILE_ENDINGS or path.name != name:
+    if not name or not path.exists():
+        if name and (ending in FILE_ENDINGS or path.name != name):
             raise InputError(
                 f"{name!r} does not exist: give a file, a folder or a data set's name."
             )
@@ -495,7 +529,7 @@ def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
     image_shape: tuple[int, ...] | None = None
     if x.ndim > 2:
         image_shape = x.shape[1:] if x.ndim > 3 else (1, *x.shape[1:])
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), math.prod(x.shape[1:]))
     if is_mapped(x):
         # Its values stay where they are, in the file's own type.
         check_points(x, name=f"{name}: x")
@@ -511,6 +545,8 @@ def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
         raise InputError(
             f"{name}: y has shape {y.shape} for {len(points)} points: give one label a point."
         )
+    if y.dtype.kind == "O" or (y.dtype.kind == "f" and np.isnan(y).any()):
+        as_labels(y.astype(object), len(points), name=f"{name}: y")
     classes, labels = np.unique(y, return_inverse=True)
     names = tuple(str(c) for c in classes)
     return Dataset(points, labels.astype(np.int64), image_shape, names, name)

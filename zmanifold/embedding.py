@@ -8,14 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from zmanifold.arrays import as_set_of, largest_magnitude
 from zmanifold.errors import InputError
 from zmanifold.neighbors import MetricSpace, check_metric
 from zmanifold.parameters import check_count, is_number
 
-__all__ = ["Embedding", "embed"]
+__all__ = ["Embedding", "check_embeddable", "embed"]
 
 # Placing a sample asks for up to three neighbours a unit of perplexity; openTSNE's own default of
 # 5 would cut the 25 that it is asked for to 15.
@@ -91,6 +93,45 @@ def embed(
     >>> embedding.train.shape, embedding.test.shape
     ((250, 2), (50, 2))
     """
+    x, placed = check_embeddable(train_x, test_x, metric=metric, perplexity=perplexity, seed=seed)
+    import openTSNE
+
+    tsne = openTSNE.TSNE(perplexity=float(perplexity), metric="euclidean", random_state=seed)
+    with np.errstate(all="ignore"):
+        fitted = tsne.fit(x.float().numpy())
+        near = min(_PLACING_PERPLEXITY, (len(x) - 1) / 3)
+        moved = fitted.transform(placed.float().numpy(), perplexity=near, k=math.floor(3 * near))
+    embedding = Embedding(np.array(fitted), np.array(moved))
+    if not (np.isfinite(embedding.train).all() and np.isfinite(embedding.test).all()):
+        raise InputError(
+            "the t-SNE embedding is not finite: look for duplicates among the training samples."
+        )
+    return embedding
+
+
+def check_embeddable(
+    train_x: Any,
+    test_x: Any,
+    *,
+    metric: Literal["euclidean", "cosine"] = "cosine",
+    perplexity: float = 30.0,
+    seed: int = 0,
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "q d"]]:
+    """Check all that `embed` checks before its work.
+
+    The parameters and errors are those of `embed`.
+
+    Returns
+    -------
+    train, test : torch.Tensor
+        Points whose Euclidean neighbours are the metric's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.embedding import check_embeddable
+    >>> train, test = check_embeddable(np.eye(100), np.ones((1, 100)), metric="euclidean")
+    """
     check_metric(metric)
     given = {"train_x": train_x, "test_x": test_x}
     train, test = as_set_of(given, device=torch.device("cpu"), least=(4, 1))
@@ -100,7 +141,7 @@ def embed(
             f"perplexity={perplexity!r} must be at least 1 and below a third of the {n} training "
             "samples: lower it, or give more samples."
         )
-    seed = check_count("seed", seed, least=0)
+    check_count("seed", seed, least=0)
     # Unit vectors order neighbours by the cosine.
     x, placed = MetricSpace.of(metric, train_x=train, test_x=test).points
     if float((x - x[0]).abs().max()) <= 1e-12 * largest_magnitude(x):
@@ -110,17 +151,7 @@ def embed(
             "finite: check the features."
         )
     try:
-        import openTSNE
+        import openTSNE  # noqa: F401
     except ImportError:
         raise InputError("t-SNE needs openTSNE: pip install 'zmanifold[tsne]'.") from None
-    tsne = openTSNE.TSNE(perplexity=float(perplexity), metric="euclidean", random_state=seed)
-    with np.errstate(all="ignore"):
-        fitted = tsne.fit(x.float().numpy())
-        near = min(_PLACING_PERPLEXITY, (n - 1) / 3)
-        moved = fitted.transform(placed.float().numpy(), perplexity=near, k=math.floor(3 * near))
-    embedding = Embedding(np.array(fitted), np.array(moved))
-    if not (np.isfinite(embedding.train).all() and np.isfinite(embedding.test).all()):
-        raise InputError(
-            "the t-SNE embedding is not finite: look for duplicates among the training samples."
-        )
-    return embedding
+    return x, placed

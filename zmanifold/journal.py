@@ -125,7 +125,7 @@ class Journal:
         OSError
             If it cannot be written; what was recorded before stays.
         """
-        with self._transaction():
+        with self.transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO cell VALUES (?, ?, ?)", (sweep, key, json.dumps(dict(row)))
             )
@@ -133,23 +133,14 @@ class Journal:
 
     def record_failure(self, sweep: str, key: str, reason: str) -> None:
         """Store why a cell failed."""
-        with self._transaction():
+        with self.transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (sweep, key, reason)
             )
 
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """Do all that is inside or, where that raises, nothing."""
         try:
             self._database.execute("BEGIN IMMEDIATE")
             yield
@@ -165,6 +156,16 @@ class Journal:
                 ) from None
             raise
 
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _check(self) -> None:
         self._database.execute("PRAGMA synchronous = FULL")
         application, version = self._marks()
@@ -179,7 +180,7 @@ class Journal:
                 f"{_VERSION}: use the zmanifold that wrote it, or another name."
             )
         if version < _VERSION:
-            with self._transaction():
+            with self.transaction():
                 # Another process may have been faster.
                 _, version = self._marks()
                 for step in _STEPS[version:]:

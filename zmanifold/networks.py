@@ -234,7 +234,7 @@ def make_classifier(
     if min(height, width) < _LEAST_SIZE[arch]:
         raise InputError(
             f"images of {height} x {width} pixels are too small for {arch!r}: it needs at least "
-            f"{_LEAST_SIZE[arch]} x {_LEAST_SIZE[arch]}."
+            f"{_LEAST_SIZE[arch]} x {_LEAST_SIZE[arch]}, enlarge them."
         )
     n_classes = check_count("n_classes", n_classes, least=2)
     with torch.random.fork_rng(devices=[]):

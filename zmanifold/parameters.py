@@ -201,8 +201,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_count(name: str, value: Any, *, least: int = 1) -> int:
-    """Return `value` as an int if it is a whole number of at least `least`.
+def check_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """Return `value` as an int if it is a whole number of at least `least` and at most `most`.
 
     Parameters
     ----------
@@ -212,6 +212,8 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
         What was given.
     least : int, default=1
         The smallest number allowed.
+    most : int, optional
+        The largest one.
 
     Returns
     -------
@@ -221,7 +223,7 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
     Raises
     ------
     InputError
-        If it is not a whole number, or too small.
+        If it is not a whole number, too small or too large.
 
     Examples
     --------
@@ -239,6 +241,8 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
         ) from None
     if number < least:
         raise InputError(f"{name}={number} is too small: give an integer >= {least}.")
+    if most is not None and number > most:
+        raise InputError(f"{name}={number} is too large: give an integer <= {most}.")
     return number
 
 

@@ -8,6 +8,7 @@ from zmanifold.errors import InputError
 
 __all__ = ["parse_bytes", "parse_gammas", "parse_integers", "parse_list"]
 
+_MOST_GAMMAS = 10_000
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -32,11 +33,15 @@ def parse_gammas(text: str) -> list[float]:
     >>> parse_gammas("0:1:0.25"), parse_gammas("2.4,4")
     ([0.0, 0.25, 0.5, 0.75, 1.0], [2.4, 4.0])
     """
-    rule = "give START:STOP:STEP with 0 <= START <= STOP and STEP > 0, or numbers >= 0 by commas"
+    rule = (
+        "give START:STOP:STEP with 0 <= START <= STOP, STEP > 0 and at most "
+        f"{_MOST_GAMMAS} values, or numbers >= 0 by commas"
+    )
     try:
         if ":" in text:
             start, stop, step = map(float, text.split(":"))
-            if not (0 <= start <= stop < 1e6 and 1e-6 <= step < 1e6):
+            in_range = 0 <= start <= stop < 1e6 and 1e-6 <= step < 1e6
+            if not in_range or stop - start >= step * _MOST_GAMMAS:
                 raise InputError(
                     f"--gamma {text} is empty, reversed, negative or too fine: {rule}."
                 )
@@ -77,7 +82,7 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("2GiB"), parse_bytes("1.5k")
     (2147483648, 1536)
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if not match:
         raise InputError(f"--memory-limit {text} is not a size: give 512MiB or 2GiB.")
     return int(float(match[1]) * _BINARY_UNITS[match[2]])

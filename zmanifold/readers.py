@@ -140,6 +140,11 @@ def _read_table(path: Path, ending: str) -> tuple[Array, Array | None]:
         raise InputError(
             f"{path} is not a {ending} table ({first_line(error)}): save it again."
         ) from None
+    if frame.empty:
+        raise InputError(
+            f"{path} has {len(frame)} rows and {len(frame.columns)} columns: give a row a point "
+            "and a column a feature."
+        )
     names = [str(column) for column in frame.columns]
     labelled = [i for i, column in enumerate(names) if column.lower() in _LABEL_COLUMNS]
     if len(labelled) > 1:
@@ -154,7 +159,10 @@ def _read_table(path: Path, ending: str) -> tuple[Array, Array | None]:
             f"them, and call the column of labels {_LABEL_COLUMNS[0]!r}."
         )
     y = frame.iloc[:, labelled[0]].to_numpy() if labelled else None
-    return frame.iloc[:, features].to_numpy(), y
+    numbers = frame.iloc[:, features]
+    x = numbers.to_numpy()
+    # Columns of several types, truth values among them, would come as Python objects.
+    return (numbers.to_numpy(float, na_value=np.nan) if x.dtype == object else x), y
 
 
 def read_images(root: Path) -> tuple[Array, Array, tuple[str, ...]]:
@@ -284,8 +292,10 @@ def _npy_header(stream: IO[bytes], path: object) -> tuple[tuple[int, ...], bool,
             f"{path} holds pickled Python objects, which are never loaded: save numbers, "
             "np.save(file, np.asarray(x, dtype=float))."
         )
-    if any(size < 0 for size in shape):
+    if any(isinstance(size, bool) or size < 0 for size in shape):
         raise InputError(f"{path} promises the shape {shape}: save it again with np.save.")
+    if dtype.itemsize == 0 or dtype.subdtype is not None:
+        raise InputError(f"{path} promises values of dtype {dtype}: save numbers with np.save.")
     return shape, fortran, dtype
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ def check_output(
     *,
     overwrite: bool,
     resumable: bool = False,
+    inputs: Iterable[str] = (),
 ) -> None:
     """Refuse a path that could not be written, before the work whose result it shall hold.
 
@@ -76,11 +77,14 @@ def check_output(
         Whether the file may exist already.
     resumable : bool, default=False
         Whether the message shall name --resume for a file that exists.
+    inputs : iterable of str, default=()
+        Data sets' names or files, none of which may be the output.
 
     Raises
     ------
     InputError
-        If the ending is unknown, the folder is missing or closed, or the file exists.
+        If the ending is unknown, the folder is missing or closed, or the file exists or is an
+        input.
 
     Examples
     --------
@@ -96,15 +100,17 @@ def check_output(
     try:
         # Rights alone do not tell: the file system may be read-only.
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            exists = path.exists()
     except OSError as error:
         raise InputError(
-            f"the output folder {str(folder)!r} cannot be written ({error.strerror}): "
-            "choose another."
+            f"the output {str(path)!r} cannot be written ({error.strerror}): choose another folder "
+            "or name."
         ) from None
     if path.is_dir():
         raise InputError(f"the output {str(path)!r} is a folder: give a file name.")
-    if path.exists() and not overwrite:
+    if exists and any(path.samefile(source) for source in inputs if Path(source).exists()):
+        raise InputError(f"the output {str(path)!r} is an input, too: give another name.")
+    if exists and not overwrite:
         remedy = "--resume to go on, --overwrite to begin anew" if resumable else "--overwrite"
         raise InputError(f"the output {str(path)!r} exists: give {remedy} or another name.")
 
@@ -129,7 +135,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    # Of a name as long as names may be, a part.
+    prefix = f".{path.stem[:50]}-"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -9,9 +9,7 @@ from zmanifold.mixers.linear import LinearMixer
 from zmanifold.mixers.mixup import Mixup
 from zmanifold.mixers.zeta import ZetaMixup
 
-__all__ = ["MIXER_NAMES", "mixers_by_name"]
-
-MIXER_NAMES = ("none", "mixup", "zeta", "zeta-anchored")
+__all__ = ["mixers_by_name"]
 
 
 def mixers_by_name(
@@ -53,19 +51,20 @@ def mixers_by_name(
     ZetaMixup(gamma=2.4, n_mix=None, anchored=False)
     ZetaMixup(gamma=4.0, n_mix=None, anchored=False)
     """
+    # A strength that no named mixer uses is checked, too.
+    known: dict[str, list[LinearMixer | None]] = {
+        "none": [None],
+        "mixup": [Mixup(alpha)],
+        "zeta": [ZetaMixup(gamma, n_mix=n_mix) for gamma in gammas],
+        "zeta-anchored": [ZetaMixup(gamma, n_mix=n_mix, anchored=True) for gamma in gammas],
+    }
     mixers: list[LinearMixer | None] = []
     seen: set[str] = set()
     for name in names:
         if name in seen:
             raise InputError(f"mixer {name!r} is given twice: name each mixer once.")
         seen.add(name)
-        if name == "none":
-            mixers.append(None)
-        elif name == "mixup":
-            mixers.append(Mixup(alpha))
-        elif name in ("zeta", "zeta-anchored"):
-            anchored = name == "zeta-anchored"
-            mixers += [ZetaMixup(gamma, n_mix=n_mix, anchored=anchored) for gamma in gammas]
-        else:
-            raise unknown_name("mixer", name, MIXER_NAMES)
+        if name not in known:
+            raise unknown_name("mixer", name, known)
+        mixers += known[name]
     return mixers
