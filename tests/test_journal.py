@@ -204,7 +204,7 @@ def test_two_data_sets_in_one_journal(tmp_path):
 def test_numbers_come_back_to_the_last_digit(tmp_path):
     row = {"id_mean": 0.1 + 0.2, "gamma": float("nan"), "device": "cpu", "seed": 2**60}
     with Journal(tmp_path / "a.journal") as journal:
-        journal.begin("a", {})
+        journal.begin({"a": {}})
         journal.record("a", "key", row)
     with Journal(tmp_path / "a.journal") as journal:
         np.testing.assert_equal(journal.finished("a")["key"], row)

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -106,6 +106,10 @@ def sweep_id(
     ] = 0,
     device: Device = "auto",
     memory_limit: MemoryLimit = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Compute on a Dask cluster: tcp://HOST:PORT, or local:N for N workers."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Write the table (.parquet or .csv) and its settings (.json)."),
@@ -132,6 +136,8 @@ def sweep_id(
       zmanifold sweep-id fashion-mnist --n-queries 2000 --out run.parquet --plot run.png
 
       zmanifold sweep-id mine.npz --mixer none,mixup,zeta,zeta-anchored --out run.csv
+
+      zmanifold sweep-id big.npy --n-queries 2000 --memory-limit 1GiB --dask local:4 --out run.csv
     """
     gammas = parse_gammas(gamma)
     k_values = parse_integers("--neighbors", neighbors)
@@ -165,6 +171,10 @@ def sweep_id(
     mixers = mixers_by_name(parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
 
     from zmanifold.sweep import failed_cells, prepare_sweep
+    from zmanifold.workers import check_dask, connected
+
+    if dask is not None:
+        check_dask(dask)
 
     sweeps = [
         prepare_sweep(
@@ -182,27 +192,38 @@ def sweep_id(
             n_queries=n_queries,
             device=device,
             memory_limit=limit,
+            elsewhere=dask is not None,
         )
         for name in datasets
     ]
     _check_distinct(datasets, [sweep.name for sweep in sweeps])
-    journal = None
-    if out is not None:
-        # Nothing old is touched before all input has been checked.
-        if overwrite:
-            journal_of(out).unlink(missing_ok=True)
-        journal = Journal(journal_of(out))
-        with journal.transaction():
-            for sweep in sweeps:
-                sweep.begin(journal)
     results = []
     kept = None if out is None else f"{journal_of(out)} keeps what is finished"
-    with _stoppable(kept):
-        for sweep in sweeps:
-            results.append(sweep.run(journal=journal))
-            if out is not None:
-                # After each data set: what follows may fail.
-                save_sweep(results, out)
+    with _stoppable(kept), contextlib.ExitStack() as stack:
+        client = None
+        if dask is not None:
+            client = stack.enter_context(connected(dask))
+        journal = None
+        if out is not None:
+            begun = {sweep.name: sweep.fingerprint for sweep in sweeps}
+            # Nothing old is touched before all input has been checked.
+            if overwrite:
+                journal_of(out).unlink(missing_ok=True)
+            journal = stack.enter_context(Journal(journal_of(out)))
+            journal.begin(begun)
+        try:
+            for sweep in sweeps:
+                results.append(sweep.run(journal=journal, client=client))
+                if out is not None:
+                    # After each data set: what follows may fail.
+                    save_sweep(results, out)
+        except OSError:
+            if journal is not None and not journal.path.exists():
+                # Its folder was removed: what is finished is saved by nothing but this.
+                _print_rows(
+                    row for sweep in sweeps for row in journal.finished(sweep.name).values()
+                )
+            raise
     import pandas as pd
 
     frame = pd.concat([result.to_frame() for result in results], ignore_index=True)
@@ -545,6 +566,12 @@ def _check_distinct(given: list[str], names: list[str]) -> None:
                 f"{given[i]!r} and {given[names.index(name)]!r} are both called {name!r} in the "
                 "table: sweep one of them, or rename a file."
             )
+
+
+def _print_rows(rows: Iterable[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    _print_frame(pd.DataFrame(list(rows)))
 
 
 def _print_frame(frame: Any) -> None:

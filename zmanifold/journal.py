@@ -56,7 +56,7 @@ class Journal:
     >>> import tempfile
     >>> from zmanifold.journal import Journal
     >>> with tempfile.TemporaryDirectory() as folder, Journal(f"{folder}/run.journal") as journal:
-    ...     journal.begin("digits", {"batch_size": 32})
+    ...     journal.begin({"digits": {"batch_size": 32}})
     ...     journal.record("digits", "a cell", {"id_mean": 6.8})
     ...     journal.finished("digits")
     {'a cell': {'id_mean': 6.8}}
@@ -74,37 +74,24 @@ class Journal:
                 "remove the file if it is none of yours."
             ) from None
 
-    def begin(self, sweep: str, settings: Mapping[str, Any]) -> None:
-        """Open a sweep, or go on with one that was begun with the same settings.
+    def begin(self, sweeps: Mapping[str, Mapping[str, Any]]) -> None:
+        """Open sweeps, or go on with those that were begun with the same settings.
 
         Parameters
         ----------
-        sweep : str
-            The data set's name.
-        settings : mapping
-            What must be the same for cells to belong together, ready for JSON.
+        sweeps : mapping of str to mapping
+            For each data set's name what must be the same for cells to belong together, ready
+            for JSON.
 
         Raises
         ------
         InputError
-            If the journal holds this sweep with other settings; the message names them.
+            If the journal holds one of them with other settings, which the message names; then
+            none of them is entered.
         """
-        text = json.dumps(dict(settings), sort_keys=True)
-        self._database.execute("INSERT OR IGNORE INTO sweep VALUES (?, ?)", (sweep, text))
-        (found,) = self._database.execute(
-            "SELECT settings FROM sweep WHERE name = ?", (sweep,)
-        ).fetchone()
-        before, now = json.loads(found), json.loads(text)
-        changed = [
-            f"{name}={before.get(name)!r}, now {now.get(name)!r}"
-            for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name)
-        ]
-        if changed:
-            raise InputError(
-                f"the journal {str(self.path)!r} holds {sweep!r} with {'; '.join(changed)}: go on "
-                "with the same settings and data, or write to another name."
-            )
+        with self._transaction():
+            for name, settings in sweeps.items():
+                self._begin(name, settings)
 
     def finished(self, sweep: str) -> dict[str, dict[str, Any]]:
         """Return the finished cells of a sweep, key to row."""
@@ -125,7 +112,7 @@ class Journal:
         OSError
             If it cannot be written; what was recorded before stays.
         """
-        with self.transaction():
+        with self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO cell VALUES (?, ?, ?)", (sweep, key, json.dumps(dict(row)))
             )
@@ -133,13 +120,41 @@ class Journal:
 
     def record_failure(self, sweep: str, key: str, reason: str) -> None:
         """Store why a cell failed."""
-        with self.transaction():
+        with self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (sweep, key, reason)
             )
 
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self, sweep: str, settings: Mapping[str, Any]) -> None:
+        text = json.dumps(dict(settings), sort_keys=True)
+        self._database.execute("INSERT OR IGNORE INTO sweep VALUES (?, ?)", (sweep, text))
+        (found,) = self._database.execute(
+            "SELECT settings FROM sweep WHERE name = ?", (sweep,)
+        ).fetchone()
+        before, now = json.loads(found), json.loads(text)
+        changed = [
+            f"{name}={before.get(name)!r}, now {now.get(name)!r}"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
+        if changed:
+            raise InputError(
+                f"the journal {str(self.path)!r} holds {sweep!r} with {'; '.join(changed)}: go on "
+                "with the same settings and data, or write to another name."
+            )
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Iterator[None]:
         """Do all that is inside or, where that raises, nothing."""
         try:
             self._database.execute("BEGIN IMMEDIATE")
@@ -156,16 +171,6 @@ class Journal:
                 ) from None
             raise
 
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _check(self) -> None:
         self._database.execute("PRAGMA synchronous = FULL")
         application, version = self._marks()
@@ -180,7 +185,7 @@ class Journal:
                 f"{_VERSION}: use the zmanifold that wrote it, or another name."
             )
         if version < _VERSION:
-            with self.transaction():
+            with self._transaction():
                 # Another process may have been faster.
                 _, version = self._marks()
                 for step in _STEPS[version:]:

@@ -355,7 +355,7 @@ class Sweep:
         clock = time.perf_counter()
         finished: dict[str, dict[str, Any]] = {}
         if journal is not None:
-            self.begin(journal)
+            journal.begin({self.name: self.fingerprint})
             finished = journal.finished(self.name)
         failed: dict[str, dict[str, Any]] = {}
         first_error: Exception | None = None
@@ -405,40 +405,9 @@ class Sweep:
         }
         return SweepResult(tuple(rows), settings, tuple(failures), first_error)
 
-    def begin(self, journal: Journal) -> None:
-        """Enter this sweep into a journal, or check that it goes on with the one begun there.
-
-        Parameters
-        ----------
-        journal : Journal
-            The journal to be given to `run`.
-
-        Raises
-        ------
-        InputError
-            If the journal holds this data set with other data or settings.
-        """
-        journal.begin(self.name, self._fingerprint)
-
-    def _outcomes(
-        self, todo: list[Task], client: Client | None
-    ) -> Iterator[tuple[Task, Iterable[Outcome]]]:
-        if client is not None:
-            from zmanifold.workers import compute
-
-            yield from compute(client, self.cells, todo, self.device)
-            return
-        room = self.cells.room()
-        for task in todo:
-            yield task, self.cells.measure(*task, room)
-
-    @property
-    def _dtype(self) -> str:
-        return str(self.cells.batches.dtype).removeprefix("torch.")
-
     @cached_property
-    def _fingerprint(self) -> dict[str, Any]:
-        """What must be the same for cells to belong together; large data is hashed once."""
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be the same for cells to belong together, ready for JSON."""
         batches = self.cells.batches
         n, d = batches.points.shape
         content = hashlib.sha256()
@@ -457,3 +426,19 @@ class Sweep:
             "n_queries": self.cells.n_queries,
             "alphaFO": ALPHA_FO,
         }
+
+    def _outcomes(
+        self, todo: list[Task], client: Client | None
+    ) -> Iterator[tuple[Task, Iterable[Outcome]]]:
+        if client is not None:
+            from zmanifold.workers import compute
+
+            yield from compute(client, self.cells, todo, self.device)
+            return
+        room = self.cells.room()
+        for task in todo:
+            yield task, self.cells.measure(*task, room)
+
+    @property
+    def _dtype(self) -> str:
+        return str(self.cells.batches.dtype).removeprefix("torch.")

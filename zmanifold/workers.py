@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import re
+import signal
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,7 @@ from zmanifold.errors import InputError
 from zmanifold.parameters import resolve_device
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 __all__ = ["check_dask", "compute", "connected"]
 
@@ -66,22 +69,15 @@ def connected(where: Client | str) -> Iterator[Client]:
     ...     zm.sweep_id(X, mixers=mixers, dask=client)
     """
     check_dask(where)
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     if isinstance(where, Client):
         yield where
         return
     with contextlib.ExitStack() as stack:
+        address: Any = where
         if where.startswith("local:"):
-            # One thread a process, as the nannies set it for the libraries as well.
-            cluster = LocalCluster(
-                n_workers=int(where.removeprefix("local:")),
-                threads_per_worker=1,
-                dashboard_address=None,
-            )
-            address: Any = stack.enter_context(cluster)
-        else:
-            address = where
+            address = stack.enter_context(_local_cluster(int(where.removeprefix("local:"))))
         try:
             client = stack.enter_context(Client(address, timeout=10))
         except (OSError, TimeoutError, ValueError, ImportError) as error:
@@ -90,6 +86,35 @@ def connected(where: Client | str) -> Iterator[Client]:
                 f"{_RULE}."
             ) from None
         yield client
+
+
+@contextlib.contextmanager
+def _local_cluster(n_workers: int) -> Iterator[LocalCluster]:
+    from distributed import LocalCluster
+
+    # Ctrl-C on a terminal goes to all of its processes: this one alone shall end the others, which
+    # inherit the mask. Here it comes when they have started.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        # One thread a process, as the nannies set it for the libraries as well.
+        cluster = LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with cluster:
+        try:
+            yield cluster
+        except BaseException:
+            # Closing would wait for what they are computing.
+            for nanny in cluster.workers.values():
+                nanny.auto_restart = False
+                if nanny.pid is not None:
+                    os.kill(nanny.pid, signal.SIGKILL)
+            raise
 
 
 def compute(
