@@ -19,6 +19,8 @@ from zmanifold.datasets import Dataset
 from zmanifold.errors import InputError
 from zmanifold.journal import Journal
 
+from processes import cells_in, shell
+
 X = zm.make_helix(300, random_state=0)[0]
 MIXERS = [None, zm.Mixup(), zm.ZetaMixup(2.0)]
 
@@ -229,21 +231,6 @@ def test_other_files_are_refused(tmp_path, make, message):
 
 
 COMMAND = ["sweep-id", "helix-r3", "spirals", "--gamma", "0:3:0.25", "--seeds", "2"]
-
-
-def shell(*arguments, **kwargs):
-    return subprocess.Popen(
-        [sys.executable, "-m", "zmanifold", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,
-    )  # fmt: skip
-
-
-def cells_in(path):
-    try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            return database.execute("SELECT count(*) FROM cell").fetchone()[0]
-    except sqlite3.OperationalError:
-        return 0
 
 
 def check_that_it_goes_on(folder, options):

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from zmanifold.approximate import search_approximately
 from zmanifold.arrays import rescaled
 from zmanifold.batches import Batches, check_mixer, query_rows
 from zmanifold.chunking import Room
@@ -89,6 +91,8 @@ class Cells:
         Whether a mixed set is made as a whole; if not, its rows are made anew when needed.
     memory_limit : int or None
         What the user allows.
+    neighbors_method : str
+        "exact" or "approximate".
     """
 
     name: str
@@ -96,6 +100,7 @@ class Cells:
     n_queries: int
     held: bool
     memory_limit: int | None
+    neighbors_method: str
 
     def on(self, device: torch.device) -> Cells:
         """Return them with the data there; data that is not held stays where it is."""
@@ -132,7 +137,7 @@ class Cells:
             return
         clock = time.perf_counter()
         try:
-            mixed, indices = room.within(
+            mixed, indices, recall = room.within(
                 partial(self._neighborhoods, strength, seed, max(k_values))
             )
         except Exception as error:
@@ -147,6 +152,7 @@ class Cells:
                 yield k, error
                 continue
             mean, std = _moments(dimension)
+            measured = {} if recall is None else {"recall": float(recall[k - 1])}
             yield (
                 k,
                 {
@@ -165,23 +171,30 @@ class Cells:
                     "n_degenerate": int(degenerate.sum()),
                     "seconds": shared + time.perf_counter() - clock,
                     "device": device_name(self.batches.points.device),
+                    **measured,
                 },
             )
 
     def _neighborhoods(
         self, strength: Strength, seed: int, k: int, memory: int
-    ) -> tuple[Float[Tensor, "n d"] | Stream, Int64[Tensor, "q k"]]:
+    ) -> tuple[
+        Float[Tensor, "n d"] | Stream, Int64[Tensor, "q k"], Float64[np.ndarray, " k"] | None
+    ]:
+        """Return the mixed set, the neighbours and, where they are approximate, their recall."""
         rows = query_rows(seed, len(self.batches.points), self.n_queries)
         batches = replace(self.batches, memory=memory)
         if not self.held:
             stream = Stream.of(batches.rows(strength.mixer, seed), memory)
-            return stream, stream.search(rows, k)
+            return stream, stream.search(rows, k), None
         mixed = batches.mixed(strength.mixer, seed)
         (scaled,), _ = rescaled(mixed)
+        if self.neighbors_method == "approximate":
+            indices, recall = search_approximately(scaled.cpu(), k, rows, seed=seed, memory=memory)
+            return mixed, indices.to(mixed.device), recall
         _, indices = search(
             scaled, k, rows=rows.to(mixed.device), farthest_only=True, memory=memory
         )
-        return mixed, indices
+        return mixed, indices, None
 
 
 def _dimension(

@@ -106,6 +106,9 @@ def sweep_id(
     ] = 0,
     device: Device = "auto",
     memory_limit: MemoryLimit = None,
+    neighbors_method: Annotated[
+        str, typer.Option(help="exact, or approximate with its measured recall.")
+    ] = "exact",
     dask: Annotated[
         str | None,
         typer.Option(help="Compute on a Dask cluster: tcp://HOST:PORT, or local:N for N workers."),
@@ -170,7 +173,7 @@ def sweep_id(
         check_output(plot, (".png", ".svg", ".pdf"), overwrite=replace)
     mixers = mixers_by_name(parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
 
-    from zmanifold.sweep import failed_cells, prepare_sweep
+    from zmanifold.sweep import failed_cells, measured_recall, prepare_sweep
     from zmanifold.workers import check_dask, connected
 
     if dask is not None:
@@ -192,6 +195,7 @@ def sweep_id(
             n_queries=n_queries,
             device=device,
             memory_limit=limit,
+            neighbors_method=neighbors_method,  # type: ignore[arg-type]  # it names the nearest
             elsewhere=dask is not None,
         )
         for name in datasets
@@ -236,6 +240,8 @@ def sweep_id(
     written = [str(p) for p in (out, sidecar_of(out) if out else None, plot) if p and p.exists()]
     if written:
         typer.echo(f"wrote {', '.join(written)}", err=out is None)
+    if neighbors_method == "approximate":
+        typer.echo(measured_recall(results), err=True)
     if any(result.failures for result in results):
         remedy = (
             "give --out, and --resume runs just those"

@@ -20,7 +20,13 @@ from zmanifold.filtering import CACHE_BYTES, Filter, full_precision, product, ro
 if TYPE_CHECKING:
     from zmanifold.shortlists import Shortlists
 
-__all__ = ["SPARE_CANDIDATES", "Queries", "search_products", "search_tiles"]
+__all__ = [
+    "SPARE_CANDIDATES",
+    "Queries",
+    "measure_candidates",
+    "search_products",
+    "search_tiles",
+]
 
 # More candidates than neighbours are kept, so that rounding in the filter seldom decides.
 SPARE_CANDIDATES = 16
@@ -102,14 +108,14 @@ def search_tiles(
         _fill(lists, coarse, placed, own, side, mirrored)
         run_chunks(lists.finish, len(at), 4096, points.device)
         candidates = torch.from_numpy(lists.columns[:, :length])
-        _measure(points, at, candidates, distances[block], indices[block], in_order)
+        measure_candidates(points, at, candidates, distances[block], indices[block], in_order)
         if length < n_others:
             proven = torch.from_numpy(lists.limits) > coarse.ceiling(distances[block, -1], norms)
             undecided.append((~proven).nonzero()[:, 0] + block.start)
     _search_undecided(points, asked, undecided, distances, indices, memory)
 
 
-def _measure(
+def measure_candidates(
     points: Float[Tensor, "n d"],
     at: Float[Tensor, "q d"],
     candidates: Int[Tensor, "q c"],
@@ -117,7 +123,7 @@ def _measure(
     indices: Int64[Tensor, "q k"],
     in_order: bool = True,
 ) -> None:
-    """Write the nearest candidates on a CPU; a candidate of -1 is none."""
+    """Write the nearest candidates on a CPU, as `zmanifold.shortlists.measure`, by all threads."""
     from zmanifold.shortlists import measure
 
     given = points.numpy(), at.numpy(), candidates.numpy(), distances.numpy(), indices.numpy()
@@ -306,7 +312,7 @@ def _nearest(
         return _nearest_by_torch(points, at, candidates, k, memory)
     distances = points.new_empty((len(at), k), dtype=torch.float64)
     indices = torch.empty_like(distances, dtype=torch.int64)
-    _measure(points, at, candidates, distances, indices)
+    measure_candidates(points, at, candidates, distances, indices)
     return distances, indices
 
 

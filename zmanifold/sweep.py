@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
+from zmanifold.approximate import RECALL_SAMPLE, check_method
 from zmanifold.arrays import as_points, check_points, point_dtype
 from zmanifold.batches import Batches, check_batch_size
 from zmanifold.cells import ALPHA_FO, Cells, Outcome, Strength, Task, as_strengths
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
 
-__all__ = ["COLUMNS", "Sweep", "SweepResult", "failed_cells", "prepare_sweep", "sweep_id"]
+__all__ = [
+    "COLUMNS",
+    "Sweep",
+    "SweepResult",
+    "failed_cells",
+    "measured_recall",
+    "prepare_sweep",
+    "sweep_id",
+]
 
 COLUMNS = (
     "dataset",
@@ -94,11 +103,12 @@ class SweepResult:
             Columns dataset, mixer, gamma, alpha (NaN where a mixer has none), n_neighbors,
             batch_size, seed, n_points, n_queries, id_mean, id_std and id_sem (standard deviation
             over the query points, and that divided by the root of their number), n_degenerate,
-            seconds, device.
+            seconds, device; recall, where neighbours are approximate.
         """
         import pandas as pd
 
-        return pd.DataFrame(list(self.rows), columns=list(COLUMNS))
+        recall = ["recall"] if any("recall" in row for row in self.rows) else []
+        return pd.DataFrame(list(self.rows), columns=[*COLUMNS, *recall])
 
 
 def sweep_id(
@@ -111,6 +121,7 @@ def sweep_id(
     n_queries: int | None = None,
     device: str | torch.device = "auto",
     memory_limit: int | None = None,
+    neighbors_method: Literal["exact", "approximate"] = "exact",
     dask: Client | str | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -150,6 +161,10 @@ def sweep_id(
         than this, by default half of what is free, is mixed batch by batch as often as needed:
         the limit is then one on all anonymous memory of the process, and the numbers are the
         same.
+    neighbors_method : {"exact", "approximate"}, default="exact"
+        "approximate" is for all points of a very large set, where an exact search takes hours:
+        nearest-neighbour descent, by the extra `approximate`. Its recall at 256 queries, searched
+        exactly, is in the table's column `recall`, and a warning says it.
     dask : Client or str, optional
         Where the cells are computed: a ``dask.distributed.Client``, the address of a scheduler
         ("tcp://host:8786"), or "local:N" for N worker processes on this machine; in this process
@@ -194,6 +209,7 @@ def sweep_id(
         n_queries=n_queries,
         device=device,
         memory_limit=memory_limit,
+        neighbors_method=neighbors_method,
         elsewhere=dask is not None,
     )
     with contextlib.ExitStack() as stack:
@@ -209,7 +225,27 @@ def sweep_id(
         raise result.first_error
     if result.failures:
         warnings.warn(failed_cells([result]), RuntimeWarning, stacklevel=2)
+    if neighbors_method == "approximate":
+        warnings.warn(measured_recall([result]), UserWarning, stacklevel=2)
     return result
+
+
+def measured_recall(results: Iterable[SweepResult]) -> str:
+    """Say how good the approximate neighbours of sweeps are.
+
+    Examples
+    --------
+    >>> from zmanifold.sweep import SweepResult, measured_recall
+    >>> measured_recall([SweepResult(({"recall": 0.97}, {"recall": 0.99}), {})])
+    'approximate neighbours: recall 0.980 on average, at least 0.970, by 256 exact queries a cell'
+    """
+    recalls = [row["recall"] for result in results for row in result.rows]
+    if not recalls:
+        return "approximate neighbours: no cell was finished"
+    return (
+        f"approximate neighbours: recall {sum(recalls) / len(recalls):.3f} on average, at least "
+        f"{min(recalls):.3f}, by {RECALL_SAMPLE} exact queries a cell"
+    )
 
 
 def failed_cells(results: Iterable[SweepResult]) -> str:
@@ -237,6 +273,7 @@ def prepare_sweep(
     n_queries: int | None = None,
     device: str | torch.device = "auto",
     memory_limit: int | None = None,
+    neighbors_method: Literal["exact", "approximate"] = "exact",
     elsewhere: bool = False,
 ) -> Sweep:
     """Check everything that `sweep_id` checks and return the work, not yet begun.
@@ -285,6 +322,12 @@ def prepare_sweep(
         raise InputError(
             f"labels has {len(dataset.labels)} entries for {n} points: give one label a point."
         )
+    check_method(neighbors_method)
+    if neighbors_method == "approximate" and not held:
+        raise InputError(
+            f"neighbors_method='approximate' holds a mixed set of {copies} bytes, more than "
+            "memory_limit or what is free allows: raise the limit, or search exactly."
+        )
     strengths = as_strengths(mixers)
     k_values = as_counts("n_neighbors", n_neighbors, least=2)
     for k in k_values:
@@ -299,7 +342,7 @@ def prepare_sweep(
     if q > n:
         raise InputError(f"n_queries={q} is above the {n} points: lower n_queries.")
     batches = Batches(points, dataset.labels, dataset.image_shape, batch_size, 0, place)
-    cells = Cells(dataset.name, batches, q, held, memory_limit).on(where)
+    cells = Cells(dataset.name, batches, q, held, memory_limit, neighbors_method).on(where)
     trial = replace(cells.batches, memory=cells.room().memory)
     for strength in strengths:
         trial.try_mixer(strength.mixer, seed_values[0])
@@ -397,6 +440,7 @@ class Sweep:
             "seeds": self.seeds,
             "n_queries": self.cells.n_queries,
             "rule": {"ver": "FO", "alphaFO": ALPHA_FO},
+            "neighbors_method": self.cells.neighbors_method,
             "device": ", ".join(sorted({row["device"] for row in rows})),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - clock, 3),
@@ -408,7 +452,7 @@ class Sweep:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for cells to belong together, ready for JSON."""
-        batches = self.cells.batches
+        batches, method = self.cells.batches, self.cells.neighbors_method
         n, d = batches.points.shape
         content = hashlib.sha256()
         for part in chunks(n, _HASHED // d):
@@ -425,6 +469,8 @@ class Sweep:
             "batch_size": batches.batch_size,
             "n_queries": self.cells.n_queries,
             "alphaFO": ALPHA_FO,
+            # Journals of exact sweeps do without it.
+            **({} if method == "exact" else {"neighbors_method": method}),
         }
 
     def _outcomes(

@@ -24,6 +24,9 @@ __all__ = ["check_dask", "compute", "connected"]
 
 _RULE = "give tcp://HOST:PORT of a running scheduler, or local:N for N worker processes here"
 
+# Seconds within which a scheduler must answer.
+_PATIENCE = 10
+
 # How often cells are handed out anew that were lost with all workers.
 _TRIES = 3
 
@@ -79,7 +82,7 @@ def connected(where: Client | str) -> Iterator[Client]:
         if where.startswith("local:"):
             address = stack.enter_context(_local_cluster(int(where.removeprefix("local:"))))
         try:
-            client = stack.enter_context(Client(address, timeout=10))
+            client = stack.enter_context(Client(address, timeout=_PATIENCE))
         except (OSError, TimeoutError, ValueError, ImportError) as error:
             raise InputError(
                 f"dask={where!r}: no scheduler answers there ({error or type(error).__name__}): "
@@ -101,7 +104,7 @@ def _local_cluster(n_workers: int) -> Iterator[LocalCluster]:
             n_workers=n_workers,
             threads_per_worker=1,
             dashboard_address=None,
-            silence_logs=logging.CRITICAL,
+            silence_logs=logging.CRITICAL + 1,
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -142,7 +145,7 @@ def compute(
         if not left:
             return
         if not client.scheduler_info()["workers"]:
-            warnings.warn("no Dask worker is there yet: waiting for one.", stacklevel=2)
+            warnings.warn("no Dask worker is there: waiting for one.", stacklevel=2)
             client.wait_for_workers(1)
         shared = client.scatter(sent, broadcast=True, hash=False)
         futures = {client.submit(_measure, shared, task, device, pure=False): task for task in left}
