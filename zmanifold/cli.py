@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -201,6 +201,8 @@ def sweep_id(
         for name in datasets
     ]
     _check_distinct(datasets, [sweep.name for sweep in sweeps])
+    import pandas as pd
+
     results = []
     kept = None if out is None else f"{journal_of(out)} keeps what is finished"
     with _stoppable(kept), contextlib.ExitStack() as stack:
@@ -222,14 +224,12 @@ def sweep_id(
                     # After each data set: what follows may fail.
                     save_sweep(results, out)
         except OSError:
-            if journal is not None and not journal.path.exists():
-                # Its folder was removed: what is finished is saved by nothing but this.
-                _print_rows(
-                    row for sweep in sweeps for row in journal.finished(sweep.name).values()
-                )
-            raise
-    import pandas as pd
-
+            if journal is None or journal.path.exists():
+                raise
+            rows = [row for sweep in sweeps for row in journal.finished(sweep.name).values()]
+            _print_frame(pd.DataFrame(rows))
+            gone = f"the journal {str(journal.path)!r} is gone: its finished cells go to the output"
+            raise typer.Exit(_complain(f"failed: {gone}.", 1)) from None
     frame = pd.concat([result.to_frame() for result in results], ignore_index=True)
     if plot is not None and len(frame):
         from zmanifold.plotting import sweep_figure
@@ -572,12 +572,6 @@ def _check_distinct(given: list[str], names: list[str]) -> None:
                 f"{given[i]!r} and {given[names.index(name)]!r} are both called {name!r} in the "
                 "table: sweep one of them, or rename a file."
             )
-
-
-def _print_rows(rows: Iterable[dict[str, Any]]) -> None:
-    import pandas as pd
-
-    _print_frame(pd.DataFrame(list(rows)))
 
 
 def _print_frame(frame: Any) -> None:

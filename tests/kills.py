@@ -1,0 +1,73 @@
+"""Kill a small sweep at random moments, resume it, and compare with one that ran through.
+
+Called as: python kills.py FOLDER KILLS SEED. It imports once and forks, so that each run costs what
+the sweep costs; nothing was computed before, so no thread is lost by a fork. Prints, for each kill,
+how many cells were finished and whether the table is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+from zmanifold import cli, storage, sweep
+
+from processes import cells_in
+
+# What the command imports when it is called, before the first fork.
+IMPORTED = storage, sweep
+
+COMMAND = [
+    "sweep-id", "helix-r3", "spirals", "--n-samples", "300", "--gamma", "0:7:1", "--neighbors",
+    "8,20", "--seeds", "2",
+]  # fmt: skip
+
+
+def begun(*options: object) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = cli._run([*COMMAND, *map(str, options)])
+        finally:
+            os._exit(code)
+    return pid
+
+
+def ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path).drop(columns="seconds")
+
+
+def main(folder: Path, kills: int, seed: int) -> None:
+    for name in ("compiled", "whole"):
+        clock = time.perf_counter()
+        assert ended(begun("--out", folder / f"{name}.csv")) == 0
+        duration = time.perf_counter() - clock
+    whole = table(folder / "whole.csv")
+    rng = random.Random(seed)
+    for i in range(kills):
+        run = folder / str(i)
+        run.mkdir()
+        pid = begun("--out", run / "a.csv")
+        time.sleep(rng.uniform(0, duration))
+        os.kill(pid, signal.SIGKILL)
+        ended(pid)
+        finished = cells_in(run / "a.journal")
+        code = ended(begun("--out", run / "a.csv", "--resume"))
+        same = code == 0 and table(run / "a.csv").equals(whole)
+        print(finished, len(whole), code, same, flush=True)
+        shutil.rmtree(run)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
