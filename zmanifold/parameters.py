@@ -21,6 +21,7 @@ __all__ = [
     "check_n_neighbors",
     "holds",
     "is_number",
+    "named_device",
     "resolve_device",
     "streaming_memory",
     "working_memory",
@@ -65,12 +66,7 @@ def resolve_device(device: str | torch.device = "auto", *, like: object = None) 
         if isinstance(like, Tensor):
             return like.device
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise unknown_name("device", device, ["auto", "cpu", "cuda"]) from None
-    if resolved.type not in ("cpu", "cuda"):
-        raise unknown_name("device", str(device), ["auto", "cpu", "cuda"])
+    resolved = named_device(device)
     if resolved.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (resolved.index or 0) >= count:
@@ -79,6 +75,24 @@ def resolve_device(device: str | torch.device = "auto", *, like: object = None) 
                 "use device='cpu' or 'auto'."
             )
     return resolved
+
+
+def named_device(device: str | torch.device) -> torch.device:
+    """Return the device of a name other than "auto", which need not exist here.
+
+    Examples
+    --------
+    >>> from zmanifold.parameters import named_device
+    >>> named_device("cuda:99")
+    device(type='cuda', index=99)
+    """
+    try:
+        named = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda"]) from None
+    if named.type not in ("cpu", "cuda"):
+        raise unknown_name("device", str(device), ["auto", "cpu", "cuda"])
+    return named
 
 
 def working_memory(memory_limit: int | None, device: torch.device) -> int:

@@ -25,7 +25,14 @@ from zmanifold.datasets import Dataset
 from zmanifold.errors import InputError
 from zmanifold.journal import Journal
 from zmanifold.mapped import Place, is_mapped
-from zmanifold.parameters import as_counts, check_count, check_n_neighbors, holds, resolve_device
+from zmanifold.parameters import (
+    as_counts,
+    check_count,
+    check_n_neighbors,
+    holds,
+    named_device,
+    resolve_device,
+)
 from zmanifold.progress import progress_bar
 from zmanifold.provenance import environment
 
@@ -306,7 +313,12 @@ def prepare_sweep(
         dataset = Dataset(dataset_or_array, None, None, None, "array")
     raw = check_points(dataset.points, min_features=2)
     n, d = raw.shape
-    where = torch.device("cpu") if elsewhere else resolve_device(device, like=dataset.points)
+    if not elsewhere:
+        where = resolve_device(device, like=dataset.points)
+    else:
+        where = torch.device("cpu")
+        if device != "auto":
+            named_device(device)
     # The mixed copy and the search's float32 copy of it.
     copies = n * d * (point_dtype(raw).itemsize + 4)
     held, place = True, None
