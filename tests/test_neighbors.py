@@ -124,6 +124,30 @@ def test_cosine_of_extreme_lengths(scale, rng):
     np.testing.assert_array_equal(zm.kneighbors(X * scale, 7, metric="cosine")[1], expected)
 
 
+@pytest.mark.parametrize("dim", [2, 20])
+def test_small_differences_beside_huge_ones(dim, rng):
+    """Squares of the small ones would vanish if the largest number were brought down to 1."""
+    X = rng.normal(size=(40, dim))
+    _, expected = oracles.neighbors(X, 5)
+    both = np.concatenate([X * 1e-150, X * 1e150])
+    distances, indices = zm.kneighbors(both, 5)
+    np.testing.assert_array_equal(indices[:40], expected)
+    true = np.take_along_axis(oracles.distances(X), expected, axis=1)
+    np.testing.assert_allclose(distances[:40], true * 1e-150, rtol=1e-9)
+
+
+def test_cosine_of_short_vectors_beside_long_ones(rng):
+    """Squares of a short vector vanish at the long one's scale: it has a direction all the same."""
+    X = rng.normal(size=(40, 3))
+    _, expected = oracles.neighbors(X, 5, "cosine")
+    lengths = np.where(np.arange(40) % 2, 1e-170, 1.0)[:, None]
+    np.testing.assert_array_equal(zm.kneighbors(X * lengths, 5, metric="cosine")[1], expected)
+    lengths = 10.0 ** rng.uniform(-290, 290, (40, 1))
+    np.testing.assert_array_equal(zm.kneighbors(X * lengths, 5, metric="cosine")[1], expected)
+    largest = zm.kneighbors([[1.79e308, 0.0], [0.0, 5e-324], [3.0, 1.0]], 2, metric="cosine")
+    assert largest[1].tolist() == [[2, 1], [2, 0], [0, 1]]
+
+
 def test_the_largest_numbers():
     assert zm.kneighbors([[1.75e308], [1.5e308], [0.0]], 1)[1].tolist() == [[1], [0], [1]]
 

@@ -37,6 +37,9 @@ _EXACT_IN_FLOAT32 = {
 # Up to here a sum of squares stays far from overflow and underflow.
 _SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
 
+# Scaled sets are as large as squares allow: differences much smaller keep theirs, too.
+_SCALED_EXPONENT = 480
+
 
 def as_points(
     X: Any,
@@ -212,7 +215,8 @@ def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], .
     Returns
     -------
     scaled : tuple of torch.Tensor
-        points * 2**-exponent, float64 where that was needed, else the sets themselves.
+        points * 2**-exponent, float64 where that was needed, else the sets themselves. Squares
+        of differences below 2**-511 (of scaled points) underflow all the same.
     exponent : int
         0 for ordinary data. A power of two changes no digit, so distances and eigenvalues
         scale back exactly.
@@ -228,6 +232,7 @@ def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], .
     exponent = math.frexp(largest)[1]
     if largest == 0 or abs(exponent) < _SAFE_EXPONENT[sets[0].dtype]:
         return sets, 0
+    exponent -= _SCALED_EXPONENT
     # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
     half = exponent // 2
     return tuple(p.double() * 2.0**-half * 2.0 ** (half - exponent) for p in sets), exponent
