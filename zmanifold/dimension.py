@@ -254,7 +254,9 @@ def fukunaga_olsen(
     if len(undecided):
         spectra, spread = _spectra(points, indices[undecided], memory)
         without = spread <= rounding
-        significant = (spectra > alpha * spectra[:, :1]).sum(dim=1)
+        # What lies at the threshold itself is not greater, however a chunk's products round it.
+        slack = (indices.shape[1] + points.shape[1]) * 2.0**-50
+        significant = (spectra > (alpha + slack) * spectra[:, :1]).sum(dim=1)
         dimension[undecided], degenerate[undecided] = significant.masked_fill_(without, 0), without
     return dimension, degenerate
 
