@@ -143,7 +143,8 @@ class Batches:
     ) -> list[Float[Tensor, "m _"]]:
         b, d = self.batch_size, self.points.shape[1]
         labels = np.zeros(len(self.points), np.int64) if self.labels is None else self.labels
-        y = torch.from_numpy(labels).to(self.points.device)
+        # A copy: torch takes no array that is read-only or runs backwards.
+        y = torch.from_numpy(np.array(labels)).to(self.points.device)
         out = [self.points.new_empty((rows.numel(), d))]
         if soft is not None:
             out.append(soft.new_empty((rows.numel(), soft.shape[1])))
