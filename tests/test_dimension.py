@@ -266,6 +266,9 @@ KNN = np.zeros((20, 3), int)
         ({}, {"X": X, "precomputed_knn": KNN + 20}, "the neighbourhoods holds row 20"),
         ({}, {"X": X, "precomputed_knn": KNN[:, :1]}, r"\(queries, k\) with k >= 2"),
         ({}, {"X": X, "precomputed_knn": KNN + 0.5}, "row numbers"),
+        ({}, {"X": X, "precomputed_knn": [[0, 1], [2]]}, r"shape \(\) but must be \(queries, k\)"),
+        ({}, {"X": X, "precomputed_knn": torch.zeros(20, 3).bfloat16()}, "row numbers"),
+        ({}, {"X": X, "precomputed_knn": torch.from_numpy(KNN).to_sparse()}, r"to_dense\(\)"),
     ],
 )
 def test_bad_input(params, args, message):

@@ -432,6 +432,8 @@ def test_any_small_set(data, n, dim, levels):
         lambda X: np.repeat(X, 2, axis=0)[::2],
         lambda X: X[::-1][::-1],
         lambda X: torch.from_numpy(X).to(torch.bfloat16),
+        lambda X: torch.from_numpy(X).to(torch.uint64),
+        lambda X: torch.complex(torch.zeros(40, 15).double(), -torch.from_numpy(X)).conj().imag,
     ],
 )
 def test_any_real_array(convert):
@@ -439,6 +441,13 @@ def test_any_real_array(convert):
     _, expected = oracles.neighbors(X, 4)
     _, indices = zm.kneighbors(convert(X), 4)
     np.testing.assert_array_equal(np.asarray(indices), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint8", "int16", "float16"])
+def test_narrow_types_become_float32_as_arrays_and_as_tensors(dtype):
+    X = np.arange(8).reshape(4, 2).astype(dtype)
+    assert zm.kneighbors(X, 1)[0].dtype == np.float32
+    assert zm.kneighbors(torch.from_numpy(X), 1)[0].dtype == torch.float32
 
 
 def test_read_only_arrays_and_memory_maps(tmp_path):
@@ -474,6 +483,8 @@ GOOD = np.random.default_rng(0).normal(size=(10, 4))
         ((torch.eye(4).to_sparse(), 2), {}, r"convert it with X.to_dense\(\)"),
         ((torch.empty(5, 3, device="meta"), 2), {}, "a tensor without values"),
         ((np.ma.masked_greater(GOOD, 1), 2), {}, "X is masked: drop or impute"),
+        ((GOOD * np.longdouble("1e400"), 2), {}, "40 NaN or inf, the first is -?inf at row 0"),
+        ((list(torch.eye(3).bfloat16()), 1), {}, r"X is a list that NumPy cannot read: .*torch.st"),
         ((GOOD, 2), {"metric": ["cosine"]}, "unknown metric"),
         ((GOOD, 2), {"metric": "cosin"}, "unknown metric 'cosin': did you mean 'cosine'"),
         ((GOOD * 0, 2), {"metric": "cosine"}, r"10 zero vector\(s\), the first in row 0"),
@@ -486,6 +497,10 @@ GOOD = np.random.default_rng(0).normal(size=(10, 4))
         ((GOOD, 2), {"queries": [[1]]}, "queries has shape"),
         ((GOOD, 2), {"queries": [0.5]}, "must be a 1-D array of row numbers"),
         ((GOOD, 2), {"queries": GOOD[:, 0] > 0}, r"np.flatnonzero\(mask\)"),
+        ((GOOD, 2), {"queries": [[1], [2, 3]]}, r"queries has shape \(\) and dtype object"),
+        ((GOOD, 2), {"queries": torch.ones(2).bfloat16()}, "queries has shape .* dtype float"),
+        ((GOOD, 2), {"queries": torch.eye(2).to_sparse()}, r"it with queries.to_dense\(\)"),
+        ((GOOD, 2), {"queries": np.ma.array([0, 1], mask=[0, 1])}, "queries is masked: leave out"),
         ((GOOD, 2), {"memory_limit": 5}, "memory_limit=5 is below 1 MiB"),
     ],
 )

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zmanifold.errors import InputError
 
 __all__ = [
+    "as_array",
     "as_points",
     "as_real_tensor",
     "as_rows",
@@ -28,6 +30,7 @@ __all__ = [
 _EXACT_IN_FLOAT32 = {
     torch.bool,
     torch.uint8,
+    torch.uint16,
     torch.int8,
     torch.int16,
     torch.float16,
@@ -187,7 +190,7 @@ def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor,
     >>> as_rows([0, 2], 3)
     tensor([0, 2])
     """
-    array = np.asarray(rows.detach().cpu() if isinstance(rows, Tensor) else rows)
+    array = as_array(rows, name)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(
             f"{name} has shape {array.shape} and dtype {array.dtype} but must be a 1-D array of "
@@ -272,7 +275,8 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
             raise InputError(
                 f"{name} is complex. Complex data not supported: stack {name}.real and {name}.imag."
             )
-        return X.detach()
+        # The imaginary part of a conjugate is a view that NumPy cannot read.
+        return X.detach().resolve_neg()
     if hasattr(X, "toarray") and not isinstance(X, np.ndarray):
         raise InputError(
             f"{name} is a sparse matrix but must be dense: convert it with {name}.toarray()."
@@ -285,6 +289,12 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
         raise InputError(
             f"{name} has rows of unequal length: give every point the same features."
         ) from None
+    except (RuntimeError, TypeError):
+        # Tensors in a list, on a GPU or of a type that NumPy has not.
+        raise InputError(
+            f"{name} is a {type(X).__name__} that NumPy cannot read: give one array or tensor, "
+            f"torch.stack({name}) for tensors."
+        ) from None
     if array.dtype.kind == "c":
         raise InputError(
             f"{name} is complex. Complex data not supported: stack {name}.real and {name}.imag."
@@ -294,8 +304,9 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
             f"{name} has dtype {array.dtype} but must hold real numbers: convert it with "
             f"np.asarray({name}, dtype=float)."
         )
-    if array.dtype in (np.uint32, np.uint64, np.uint16) or array.dtype.itemsize > 8:
-        array = array.astype(np.float32 if array.dtype == np.uint16 else np.float64)
+    if array.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     with warnings.catch_warnings():
         # A read-only array (a memory map, say) is safe here: points are never written to.
@@ -303,8 +314,30 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
         return torch.from_numpy(array)
 
 
+def as_array(values: Any, name: str) -> NDArray[Any]:
+    """Return an array of any type and shape; what is none, rows of unequal length say, has no axes.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import as_array
+    >>> as_array([1, 2], "queries"), as_array([[1], [2, 3]], "queries").shape
+    (array([1, 2]), ())
+    """
+    if isinstance(values, Tensor):
+        check_dense(values, name)
+        values = values.detach().cpu().resolve_neg()
+        # NumPy has no bfloat16.
+        values = values.double() if values.is_floating_point() else values
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} is masked: leave out what is missing, {name}.compressed().")
+    try:
+        return np.asarray(values)
+    except (RuntimeError, TypeError, ValueError):
+        return np.empty((), dtype=object)
+
+
 def check_dense(tensor: Tensor, name: str) -> None:
-    """Raise InputError for a tensor whose values cannot be read as they lie.
+    """Raise InputError for what is no tensor, or one whose values cannot be read as they lie.
 
     Examples
     --------
@@ -312,6 +345,13 @@ def check_dense(tensor: Tensor, name: str) -> None:
     >>> from zmanifold.arrays import check_dense
     >>> check_dense(torch.zeros(2), "X")
     """
+    if not isinstance(tensor, Tensor):
+        raise InputError(
+            f"{name} is a {type(tensor).__name__} but mixers take tensors: convert it with "
+            f"torch.as_tensor({name})."
+        )
+    if tensor.is_nested:
+        raise InputError(f"{name} has rows of unequal length: give every point the same features.")
     if tensor.layout is not torch.strided or tensor.is_quantized:
         raise InputError(
             f"{name} is a sparse or quantized tensor: convert it with {name}.to_dense()."
