@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+
+def distances(X, metric="euclidean"):
+    """Distances of all pairs; no square leaves float64's range, whatever the magnitudes."""
+    X = np.asarray(X, dtype=np.float64)
+    if metric == "euclidean":
+        return np.array([[math.dist(x, y) for y in X.tolist()] for x in X.tolist()])
+    units = [x / np.abs(x).max() for x in X]
+    units = [u / np.sqrt((u**2).sum()) for u in units]
+    # 1 - cos(u, v) without cancellation.
+    return np.array([[((u - v) ** 2).sum() / 2 for v in units] for u in units])
 
 
 def neighbors(X, k, metric="euclidean"):

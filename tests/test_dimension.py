@@ -107,6 +107,27 @@ def test_the_threshold_is_strict():
     assert below.dimension_pw_.tolist() == [2, 2, 2, 2]
 
 
+def test_the_threshold_itself_does_not_depend_on_where_a_neighbourhood_lies():
+    """Eigenvalues at the threshold but for rounding, which follows the place in a chunk."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        d, m = rng.integers(7, 30), 7
+        cross = np.zeros((2 * m, d))
+        cross[np.arange(2 * m), np.arange(2 * m) // 2] = np.tile([1.0, -1.0], m)
+        cross[:2] *= 2
+        X = cross @ np.linalg.qr(rng.normal(size=(d, d)))[0]
+        indices = np.tile(np.arange(2 * m), (9, 1))
+        found = zm.LocalPCA(alphaFO=0.25).fit(X, precomputed_knn=indices, queries=[0] * 9)
+        assert found.dimension_pw_.tolist() == [1] * 9
+
+
+def test_spectra_of_the_largest_numbers():
+    """A variance beyond float64 is infinite."""
+    X = np.array([[1.7e308, 0.0], [-1.7e308, 1.0], [0.0, 2.0]])
+    assert zm.local_spectra(X, [[0, 1, 2]]).tolist() == [[np.inf, 0]]
+    assert zm.LocalPCA(n_neighbors=2).fit(X).dimension_pw_.tolist() == [1, 1, 1]
+
+
 def test_without_spread_the_dimension_is_zero(device):
     for X in (np.full((50, 4), 3.3), np.full((50, 30), -7.1, np.float32), np.zeros((50, 13))):
         fitted = zm.LocalPCA(n_neighbors=8, device=device).fit(X)
@@ -245,6 +266,9 @@ KNN = np.zeros((20, 3), int)
         ({}, {"X": X, "precomputed_knn": KNN + 20}, "the neighbourhoods holds row 20"),
         ({}, {"X": X, "precomputed_knn": KNN[:, :1]}, r"\(queries, k\) with k >= 2"),
         ({}, {"X": X, "precomputed_knn": KNN + 0.5}, "row numbers"),
+        ({}, {"X": X, "precomputed_knn": [[0, 1], [2]]}, r"shape \(\) but must be \(queries, k\)"),
+        ({}, {"X": X, "precomputed_knn": torch.zeros(20, 3).bfloat16()}, "row numbers"),
+        ({}, {"X": X, "precomputed_knn": torch.from_numpy(KNN).to_sparse()}, r"to_dense\(\)"),
     ],
 )
 def test_bad_input(params, args, message):

@@ -12,6 +12,7 @@ from zmanifold.labels import as_labels, entropy
     "y",
     [
         np.array(["b", "a", "b"], dtype=object),
+        np.array(["b", "a", "b"], dtype=np.dtypes.StringDType()),
         pd.Series(["b", "a", "b"]),
         pd.Series(["b", "a", "b"], dtype="category"),
         ("b", "a", "b"),
@@ -63,6 +64,7 @@ def test_entropy_is_never_negative():
         (np.array(["a", None], dtype=object), r"y holds 1 missing label\(s\), the first in row 1"),
         (pd.Series([1, None], dtype="Int64"), "missing|dtype"),
         (np.array([0.5, 1], dtype=object), "y mixes types or holds 0.5"),
+        ([2**70, 1], "y holds integers of more than 64 bits: give codes"),
         (np.array(["a", 1], dtype=object), "y mixes types or holds"),
         (np.ma.array([0, 1], mask=[0, 1]), "y is masked: remove the samples without a label"),
         (torch.zeros(2, device="meta"), "y is a tensor without values"),

@@ -227,6 +227,17 @@ def test_mix_against_the_loop(rng):
     np.testing.assert_allclose(mixed, oracles.mixed(weights, x))
 
 
+def test_mix_of_no_samples_is_zero():
+    assert zm.mix(torch.zeros(2, 0), torch.zeros(0, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.bool])
+def test_hard_labels_of_any_integer_type(dtype):
+    y = torch.tensor([0, 1, 1, 0]).to(dtype)
+    _, soft = zm.ZetaMixup(60.0, anchored=True, num_classes=2)(torch.rand(4, 3), y)
+    assert torch.equal(soft, torch.eye(2)[y.long()])
+
+
 def test_gamma_min_is_theorem_1():
     # ζ(γ) = 2 has its root at 1.728647...: OEIS A107311.
     assert zm.gamma_min() == pytest.approx(1.7286472389981836, abs=1e-12)
@@ -286,9 +297,16 @@ X, Y = torch.rand(4, 3), torch.tensor([0, 1, 2, 1])
         (lambda: zm.Mixup(num_classes=3)(X, Y[:, None]), "hard labels have shape"),
         (lambda: zm.mix(torch.eye(3), X), "do not fit x of shape"),
         (lambda: zm.mix(torch.eye(4), X.long()), "mixing needs floats"),
+        (lambda: zm.mix(torch.eye(4), X.to_sparse()), r"x is a sparse .* with x.to_dense\(\)"),
+        (lambda: zm.Mixup(num_classes=3)(X.to_sparse(), Y), r"convert it with x.to_dense\(\)"),
+        (lambda: zm.Mixup()(X, torch.eye(4).to_sparse()), r"convert it with y.to_dense\(\)"),
+        (lambda: zm.Mixup(num_classes=3)(X, Y.tolist()), r"y is a list .* torch.as_tensor\(y\)"),
         (lambda: zm.gamma_min(1), "n_mix=1 is too small"),
         (lambda: zm.gamma_from_lambda(1.0), "lam=1.0 must lie strictly between"),
         (lambda: zm.gamma_from_lambda("x"), "lam='x' must lie strictly between"),
+        (lambda: zm.gamma_from_lambda("0.5"), "lam='0.5' must lie strictly between"),
+        (lambda: zm.gamma_from_lambda(np.array([0.5j])), r"lam=array\(.*\) must lie strictly"),
+        (lambda: zm.gamma_from_lambda(np.ma.array([0.5], mask=True)), "lam is masked: leave out"),
         (lambda: mixers_by_name(["zeta", "mixpu"]), "unknown mixer 'mixpu': did you mean 'mixup'"),
         (lambda: mixers_by_name(["zeta", "zeta"]), "mixer 'zeta' is given twice"),
     ],

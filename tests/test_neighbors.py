@@ -124,6 +124,30 @@ def test_cosine_of_extreme_lengths(scale, rng):
     np.testing.assert_array_equal(zm.kneighbors(X * scale, 7, metric="cosine")[1], expected)
 
 
+@pytest.mark.parametrize("dim", [2, 20])
+def test_small_differences_beside_huge_ones(dim, rng):
+    """Squares of the small ones would vanish if the largest number were brought down to 1."""
+    X = rng.normal(size=(40, dim))
+    _, expected = oracles.neighbors(X, 5)
+    both = np.concatenate([X * 1e-150, X * 1e150])
+    distances, indices = zm.kneighbors(both, 5)
+    np.testing.assert_array_equal(indices[:40], expected)
+    true = np.take_along_axis(oracles.distances(X), expected, axis=1)
+    np.testing.assert_allclose(distances[:40], true * 1e-150, rtol=1e-9)
+
+
+def test_cosine_of_short_vectors_beside_long_ones(rng):
+    """Squares of a short vector vanish at the long one's scale: it has a direction all the same."""
+    X = rng.normal(size=(40, 3))
+    _, expected = oracles.neighbors(X, 5, "cosine")
+    lengths = np.where(np.arange(40) % 2, 1e-170, 1.0)[:, None]
+    np.testing.assert_array_equal(zm.kneighbors(X * lengths, 5, metric="cosine")[1], expected)
+    lengths = 10.0 ** rng.uniform(-290, 290, (40, 1))
+    np.testing.assert_array_equal(zm.kneighbors(X * lengths, 5, metric="cosine")[1], expected)
+    largest = zm.kneighbors([[1.79e308, 0.0], [0.0, 5e-324], [3.0, 1.0]], 2, metric="cosine")
+    assert largest[1].tolist() == [[2, 1], [2, 0], [0, 1]]
+
+
 def test_the_largest_numbers():
     assert zm.kneighbors([[1.75e308], [1.5e308], [0.0]], 1)[1].tolist() == [[1], [0], [1]]
 
@@ -408,6 +432,8 @@ def test_any_small_set(data, n, dim, levels):
         lambda X: np.repeat(X, 2, axis=0)[::2],
         lambda X: X[::-1][::-1],
         lambda X: torch.from_numpy(X).to(torch.bfloat16),
+        lambda X: torch.from_numpy(X).to(torch.uint64),
+        lambda X: torch.complex(torch.zeros(40, 15).double(), -torch.from_numpy(X)).conj().imag,
     ],
 )
 def test_any_real_array(convert):
@@ -415,6 +441,13 @@ def test_any_real_array(convert):
     _, expected = oracles.neighbors(X, 4)
     _, indices = zm.kneighbors(convert(X), 4)
     np.testing.assert_array_equal(np.asarray(indices), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint8", "int16", "float16"])
+def test_narrow_types_become_float32_as_arrays_and_as_tensors(dtype):
+    X = np.arange(8).reshape(4, 2).astype(dtype)
+    assert zm.kneighbors(X, 1)[0].dtype == np.float32
+    assert zm.kneighbors(torch.from_numpy(X), 1)[0].dtype == torch.float32
 
 
 def test_read_only_arrays_and_memory_maps(tmp_path):
@@ -450,6 +483,8 @@ GOOD = np.random.default_rng(0).normal(size=(10, 4))
         ((torch.eye(4).to_sparse(), 2), {}, r"convert it with X.to_dense\(\)"),
         ((torch.empty(5, 3, device="meta"), 2), {}, "a tensor without values"),
         ((np.ma.masked_greater(GOOD, 1), 2), {}, "X is masked: drop or impute"),
+        ((GOOD * np.longdouble("1e400"), 2), {}, "40 NaN or inf, the first is -?inf at row 0"),
+        ((list(torch.eye(3).bfloat16()), 1), {}, r"X is a list that NumPy cannot read: .*torch.st"),
         ((GOOD, 2), {"metric": ["cosine"]}, "unknown metric"),
         ((GOOD, 2), {"metric": "cosin"}, "unknown metric 'cosin': did you mean 'cosine'"),
         ((GOOD * 0, 2), {"metric": "cosine"}, r"10 zero vector\(s\), the first in row 0"),
@@ -462,6 +497,10 @@ GOOD = np.random.default_rng(0).normal(size=(10, 4))
         ((GOOD, 2), {"queries": [[1]]}, "queries has shape"),
         ((GOOD, 2), {"queries": [0.5]}, "must be a 1-D array of row numbers"),
         ((GOOD, 2), {"queries": GOOD[:, 0] > 0}, r"np.flatnonzero\(mask\)"),
+        ((GOOD, 2), {"queries": [[1], [2, 3]]}, r"queries has shape \(\) and dtype object"),
+        ((GOOD, 2), {"queries": torch.ones(2).bfloat16()}, "queries has shape .* dtype float"),
+        ((GOOD, 2), {"queries": torch.eye(2).to_sparse()}, r"it with queries.to_dense\(\)"),
+        ((GOOD, 2), {"queries": np.ma.array([0, 1], mask=[0, 1])}, "queries is masked: leave out"),
         ((GOOD, 2), {"memory_limit": 5}, "memory_limit=5 is below 1 MiB"),
     ],
 )

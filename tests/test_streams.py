@@ -48,6 +48,7 @@ def copies(rng):
         (lambda rng: rng.normal(size=(500, 20)) * 1e200, {"batch_size": 37}),
         (lambda rng: rng.normal(size=(500, 20)) * 1e-310, {"batch_size": 37}),
         (lambda rng: rng.integers(0, 255, size=(900, 64)).astype(np.uint8), {}),
+        (lambda rng: rng.integers(0, 2**40, size=(400, 20)).astype(np.uint64), {}),
         (lambda rng: rng.normal(size=(700, 300)).astype(np.float16), {"n_queries": 100}),
         (lambda rng: np.asfortranarray(rng.normal(size=(600, 30))), {"n_queries": 90}),
         (lattice, {}),

@@ -197,6 +197,24 @@ def test_any_mixer_can_be_swept(rng):
     assert first.to_frame().query("mixer == 'own'")["id_mean"].min() > 1
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+def test_labels_that_run_backwards_or_are_read_only(read_only):
+    data, labels = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 4
+    seen = []
+
+    def watch(x, y):
+        seen.append(y.tolist())
+        return x
+
+    options = {"mixers": watch, "n_neighbors": 5, "seeds": 1, "progress": False}
+    zm.sweep_id(Dataset(data, labels.copy(), None, None, "d"), **options)
+    expected, seen = seen, []
+    labels = labels[::-1].copy()[::-1]
+    labels.setflags(write=not read_only)
+    zm.sweep_id(Dataset(data, labels, None, None, "d"), **options)
+    assert seen == expected
+
+
 def test_names():
     X = np.random.default_rng(0).normal(size=(40, 3))
     mixers = [

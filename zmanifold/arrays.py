@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zmanifold.chunking import chunks
 from zmanifold.errors import InputError
 
 __all__ = [
+    "as_array",
     "as_points",
     "as_real_tensor",
     "as_rows",
@@ -34,6 +36,7 @@ _EXACT_IN_FLOAT32 = {
     torch.float32,
     torch.bool,
     torch.uint8,
+    torch.uint16,
     torch.int8,
     torch.int16,
     torch.float16,
@@ -45,6 +48,9 @@ _MASKED = 2**24
 
 # Up to here a sum of squares stays far from overflow and underflow.
 _SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
+
+# Scaled sets are as large as squares allow: differences much smaller keep theirs, too.
+_SCALED_EXPONENT = 480
 
 
 def as_points(
@@ -231,7 +237,7 @@ def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor,
     >>> as_rows([0, 2], 3)
     tensor([0, 2])
     """
-    array = np.asarray(rows.detach().cpu() if isinstance(rows, Tensor) else rows)
+    array = as_array(rows, name)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(
             f"{name} has shape {array.shape} and dtype {array.dtype} but must be a 1-D array of "
@@ -259,7 +265,8 @@ def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], .
     Returns
     -------
     scaled : tuple of torch.Tensor
-        points * 2**-exponent, float64 where that was needed, else the sets themselves.
+        points * 2**-exponent, float64 where that was needed, else the sets themselves. Squares
+        of differences below 2**-511 (of scaled points) underflow all the same.
     exponent : int
         0 for ordinary data. A power of two changes no digit, so distances and eigenvalues
         scale back exactly.
@@ -283,10 +290,12 @@ def scale_exponent(largest: float, dtype: torch.dtype) -> int:
     >>> import torch
     >>> from zmanifold.arrays import scale_exponent
     >>> scale_exponent(3.0, torch.float64), scale_exponent(2.0**400, torch.float64)
-    (0, 401)
+    (0, -79)
     """
     exponent = math.frexp(largest)[1]
-    return 0 if largest == 0 or abs(exponent) < _SAFE_EXPONENT[dtype] else exponent
+    if largest == 0 or abs(exponent) < _SAFE_EXPONENT[dtype]:
+        return 0
+    return exponent - _SCALED_EXPONENT
 
 
 def shifted(points: Float[Tensor, "n d"], exponent: int) -> Float[Tensor, "n d"]:
@@ -340,7 +349,8 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
             raise InputError(
                 f"{name} is complex. Complex data not supported: stack x.real and x.imag."
             )
-        return X.detach()
+        # The imaginary part of a conjugate is a view that NumPy cannot read.
+        return X.detach().resolve_neg()
     if hasattr(X, "toarray") and not isinstance(X, np.ndarray):
         raise InputError(
             f"{name} is a sparse matrix but must be dense: convert it with {name}.toarray()."
@@ -353,6 +363,12 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
         raise InputError(
             f"{name} has rows of unequal length: give every point the same features."
         ) from None
+    except (RuntimeError, TypeError):
+        # Tensors in a list, on a GPU or of a type that NumPy has not.
+        raise InputError(
+            f"{name} is a {type(X).__name__} that NumPy cannot read: give one array or tensor, "
+            f"torch.stack({name}) for tensors."
+        ) from None
     if array.dtype.kind == "c":
         raise InputError(f"{name} is complex. Complex data not supported: stack x.real and x.imag.")
     if array.dtype.kind not in "biuf":
@@ -360,8 +376,9 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
             f"{name} has dtype {array.dtype} but must hold real numbers: convert it with "
             "np.asarray(x, dtype=float)."
         )
-    if array.dtype in (np.uint32, np.uint64, np.uint16) or array.dtype.itemsize > 8:
-        array = array.astype(np.float32 if array.dtype == np.uint16 else np.float64)
+    if array.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
     array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
     if any(stride < 0 for stride in array.strides):
         array = array.copy()
@@ -371,8 +388,30 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
         return torch.from_numpy(array)
 
 
+def as_array(values: Any, name: str) -> NDArray[Any]:
+    """Return an array of any type and shape; what is none, rows of unequal length say, has no axes.
+
+    Examples
+    --------
+    >>> from zmanifold.arrays import as_array
+    >>> as_array([1, 2], "queries"), as_array([[1], [2, 3]], "queries").shape
+    (array([1, 2]), ())
+    """
+    if isinstance(values, Tensor):
+        check_dense(values, name)
+        values = values.detach().cpu().resolve_neg()
+        # NumPy has no bfloat16.
+        values = values.double() if values.is_floating_point() else values
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} is masked: leave out what is missing, {name}.compressed().")
+    try:
+        return np.asarray(values)
+    except (RuntimeError, TypeError, ValueError):
+        return np.empty((), dtype=object)
+
+
 def check_dense(tensor: Tensor, name: str) -> None:
-    """Raise InputError for a tensor whose values cannot be read as they lie.
+    """Raise InputError for what is no tensor, or one whose values cannot be read as they lie.
 
     Examples
     --------
@@ -380,6 +419,13 @@ def check_dense(tensor: Tensor, name: str) -> None:
     >>> from zmanifold.arrays import check_dense
     >>> check_dense(torch.zeros(2), "X")
     """
+    if not isinstance(tensor, Tensor):
+        raise InputError(
+            f"{name} is a {type(tensor).__name__} but mixers take tensors: convert it with "
+            f"torch.as_tensor({name})."
+        )
+    if tensor.is_nested:
+        raise InputError(f"{name} has rows of unequal length: give every point the same features.")
     if tensor.layout is not torch.strided or tensor.is_quantized:
         raise InputError(
             f"{name} is a sparse or quantized tensor: convert it with {name}.to_dense()."

@@ -226,7 +226,8 @@ class MixedRows:
         b, d = self.batches.batch_size, self.n_features
         points, shape = self.batches.points, self.batches.image_shape
         labels = self.batches.labels
-        y = torch.from_numpy(np.zeros(len(points), np.int64) if labels is None else labels)
+        # A copy: torch takes no array that is read-only or runs backwards.
+        y = torch.from_numpy(np.zeros(len(points), np.int64) if labels is None else labels.copy())
         y = y.to(points.device)
         call = _seeded(self.mixer)
         for i, (batch, seed) in enumerate(zip(members, seeds, strict=True)):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from zmanifold.arrays import as_points, as_rows, rescaled
+from zmanifold.arrays import as_array, as_points, as_rows, rescaled
 from zmanifold.chunking import run_chunks
 from zmanifold.errors import InputError, unknown_name
 from zmanifold.neighbors import search
@@ -266,7 +266,9 @@ def fukunaga_olsen(
     if len(undecided):
         spectra, spread = _spectra(points, indices[undecided], memory)
         without = spread <= rounding
-        significant = (spectra > alpha * spectra[:, :1]).sum(dim=1)
+        # What lies at the threshold itself is not greater, however a chunk's products round it.
+        slack = (indices.shape[1] + points.shape[1]) * 2.0**-50
+        significant = (spectra > (alpha + slack) * spectra[:, :1]).sum(dim=1)
         dimension[undecided], degenerate[undecided] = significant.masked_fill_(without, 0), without
     return dimension, degenerate
 
@@ -341,7 +343,7 @@ def as_neighborhoods(indices: Any, n_points: int, *, least: int) -> Int64[Tensor
     >>> as_neighborhoods([[0, 2]], 3, least=2)
     tensor([[0, 2]])
     """
-    array = np.asarray(indices.detach().cpu() if isinstance(indices, Tensor) else indices)
+    array = as_array(indices, "the neighbourhoods")
     if array.ndim != 2 or array.shape[1] < least:
         raise InputError(
             f"the neighbourhoods have shape {array.shape} but must be (queries, k) with k >= "

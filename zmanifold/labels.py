@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold.arrays import check_dense
+from zmanifold.arrays import as_array
 from zmanifold.errors import InputError
 
 __all__ = ["Labels", "as_labels", "entropy", "name_some"]
@@ -80,16 +80,9 @@ def as_labels(y: Any, n: int, *, name: str, classes: NDArray[Any] | None = None)
     tolerance = 1e-4
     if np.ma.is_masked(y):
         raise InputError(f"{name} is masked: remove the samples without a label.")
-    if isinstance(y, Tensor):
-        check_dense(y, name)
-        y = y.detach().cpu()
-        if y.is_floating_point():
-            tolerance = max(tolerance, 4 * torch.finfo(y.dtype).eps)
-            y = y.double()
-    try:
-        array = np.asarray(y)
-    except ValueError:
-        array = np.empty(())
+    if isinstance(y, Tensor) and y.is_floating_point():
+        tolerance = max(tolerance, 4 * torch.finfo(y.dtype).eps)
+    array = as_array(y, name)
     if array.dtype == np.float16:
         tolerance = max(tolerance, 4 * float(np.finfo(np.float16).eps))
     if array.ndim not in (1, 2) or len(array) != n:
@@ -99,8 +92,8 @@ def as_labels(y: Any, n: int, *, name: str, classes: NDArray[Any] | None = None)
         )
     if array.ndim == 2:
         return _as_soft(array, name, classes, tolerance)
-    if array.dtype.kind == "O":
-        array = _of_one_type(array, name)
+    if array.dtype.kind in "OT":
+        array = _of_one_type(array.astype(object), name)
     if array.dtype.kind not in "biuUS":
         raise InputError(
             f"{name} has dtype {array.dtype} but hard labels are integers or strings: convert "
@@ -164,7 +157,13 @@ def _of_one_type(array: NDArray[Any], name: str) -> NDArray[Any]:
     if all(isinstance(label, str) for label in array):
         return array.astype(str)
     if all(isinstance(label, Integral) for label in array):
-        return array.astype(np.int64)
+        try:
+            return array.astype(np.int64)
+        except OverflowError:
+            raise InputError(
+                f"{name} holds integers of more than 64 bits: give codes 0..K-1, "
+                f"np.unique({name}, return_inverse=True)[1]."
+            ) from None
     strange = next(x for x in array if not isinstance(x, Integral) or isinstance(array[0], str))
     raise InputError(
         f"{name} mixes types or holds {strange!r}, but hard labels are all integers or all "

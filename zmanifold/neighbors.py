@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -94,6 +95,9 @@ def kneighbors(
     again in float64 with every point that could matter. Where all points are queries on a CPU,
     each product serves both its points.
 
+    Differences whose squares underflow count as none: below about 1e-154, or, where the data's
+    largest value lies outside 1e-90 to 1e90, below 1e-298 times that.
+
     Examples
     --------
     >>> import numpy as np
@@ -143,8 +147,7 @@ class MetricSpace:
         """Bring one or several sets there; the keywords name them in messages."""
         check_metric(metric)
         if metric == "cosine":
-            # Lengths do not matter: each set may have a scale of its own.
-            units = (_unit_vectors(rescaled(p)[0][0], name) for name, p in sets.items())
+            units = (_unit_vectors(p, name) for name, p in sets.items())
             return cls(tuple(units), metric, 0)
         scaled, exponent = rescaled(*sets.values())
         return cls(scaled, metric, exponent)
@@ -257,13 +260,15 @@ def _search_tree(
 
 def _unit_vectors(points: Float[Tensor, "n d"], name: str) -> Float64[Tensor, "n d"]:
     points = points.double()
-    norms = points.norm(dim=1, keepdim=True)
-    zero: Bool[Tensor, " n"] = norms[:, 0] == 0
+    largest = torch.linalg.vector_norm(points, math.inf, dim=1, keepdim=True)
+    zero: Bool[Tensor, " n"] = largest[:, 0] == 0
     if bool(zero.any()):
         raise InputError(
             f"{name} holds {int(zero.sum())} zero vector(s), the first in row "
             f"{int(zero.nonzero()[0])}, but metric='cosine' needs a direction: remove them or use "
             "metric='euclidean'."
         )
-    unit: Tensor = points / norms
+    # A power of two of its own brings each row to where squares neither overflow nor vanish.
+    unit: Tensor = points / (largest / (2 * torch.frexp(largest).mantissa))
+    unit /= unit.norm(dim=1, keepdim=True)
     return unit

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
+from zmanifold.arrays import check_dense
 from zmanifold.errors import InputError
 from zmanifold.parameters import check_count
 
@@ -41,6 +43,7 @@ def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *sha
     >>> zm.mix(torch.tensor([[0.25, 0.75]]), torch.tensor([[0.0, 4.0], [8.0, 4.0]]))
     tensor([[6., 4.]])
     """
+    check_dense(x, "x")
     if not x.is_floating_point():
         raise InputError(
             f"x has dtype {x.dtype} but mixing needs floats: convert it with x.float()."
@@ -50,7 +53,7 @@ def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *sha
             f"weights of shape {tuple(weights.shape)} do not fit x of shape {tuple(x.shape)}: "
             "give one column of weights for each sample."
         )
-    mixed = weights.to(dtype=x.dtype) @ x.reshape(len(x), -1)
+    mixed = weights.to(dtype=x.dtype) @ x.reshape(len(x), math.prod(x.shape[1:]))
     return mixed.reshape(len(weights), *x.shape[1:])
 
 
@@ -155,6 +158,8 @@ class LinearMixer(nn.Module, ABC):
         InputError
             If samples and labels do not fit each other or the mixer.
         """
+        check_dense(x, "x")
+        check_dense(y, "y")
         if not x.is_floating_point():
             raise InputError(
                 f"x has dtype {x.dtype} but mixing needs floats: convert it with x.float()."
@@ -187,7 +192,8 @@ class LinearMixer(nn.Module, ABC):
                 "shape (batch, classes)."
             )
         classes = torch.arange(self.num_classes, device=y.device)
-        one_hot = (y[:, None] == classes).to(dtype)
+        # Not all unsigned types can be compared with other integers.
+        one_hot = (y.long()[:, None] == classes).to(dtype)
         # Reading the outcome back would make a GPU wait, so only the CPU checks the labels.
         if (
             y.device.type == "cpu"

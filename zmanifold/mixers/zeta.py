@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import zeta
 from torch import Tensor
 
+from zmanifold.arrays import as_array
 from zmanifold.errors import InputError
 from zmanifold.mixers.linear import LinearMixer, random_order, random_ranks
 from zmanifold.parameters import check_count, is_number
@@ -187,10 +188,9 @@ def gamma_from_lambda(lam: Any) -> Any:
     >>> zm.gamma_from_lambda(0.5), round(zm.gamma_from_lambda(0.8), 6)
     (0.0, 2.0)
     """
-    try:
-        values = np.asarray(lam, dtype=float)
-    except (TypeError, ValueError):
-        values = np.array(np.nan)
+    values = as_array(lam, "lam")
+    # Text and truth values are no weights, even where NumPy would take them for numbers.
+    values = values.astype(float) if values.dtype.kind in "iuf" else np.array(np.nan)
     if not ((values > 0) & (values < 1)).all():
         raise InputError(
             f"lam={lam!r} must lie strictly between 0 and 1: λ is the weight of a sample."
