@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import subprocess
@@ -14,10 +15,14 @@ import pytest
 import torch
 import zmanifold as zm
 from zmanifold import streams, sweep
+from zmanifold.arrays import as_points, rescaled
 from zmanifold.batches import Batches
+from zmanifold.dimension import fukunaga_olsen, greatest_norm
 from zmanifold.errors import InputError
 from zmanifold.mapped import Place, is_mapped
+from zmanifold.neighbors import search
 from zmanifold.parameters import streaming_memory
+from zmanifold.products import SPARE_CANDIDATES
 
 MIXERS = [None, zm.Mixup(), zm.ZetaMixup(0.0), zm.ZetaMixup(2.8), zm.ZetaMixup(15.0)]
 
@@ -69,11 +74,45 @@ def test_the_same_numbers_as_in_memory(tmp_path, rng, never_held, make, options)
     assert again.equals(streamed)
 
 
-def test_the_smallest_memory_gives_the_same(tmp_path, rng, monkeypatch, one_thread):
-    """Blocks of a single batch, queries one by one, and lists of copies that are cut often."""
-    X = np.concatenate([copies(rng), rng.normal(size=(60, 16)) + 1e4])
-    batches = Batches(torch.from_numpy(X), None, None, 20, 2**20)
-    rows = torch.arange(0, len(X), 7)
+def tenths(rng):
+    """Sums of such squares depend on the order of adding."""
+    return rng.integers(0, 4, size=(600, 5)) * 0.1
+
+
+def near_and_far(rng):
+    """A cloud at the resolution of the far points: without spread beside them, not alone."""
+    X = rng.normal(size=(400, 8)).astype(np.float32)
+    X[:200] *= 1e-3
+    X[200:] += 1e6
+    return X
+
+
+@pytest.mark.parametrize(
+    "make",
+    [tenths, near_and_far, copies, lambda rng: rng.normal(size=(700, 30)) ** 9],
+)
+@pytest.mark.parametrize("memory", [2**19, 2**26])
+def test_every_neighbour_and_count_is_that_of_the_whole(rng, make, memory):
+    X = as_points(make(rng))
+    batches = Batches(X, None, None, 10, 2**20)
+    positions = torch.arange(0, len(X), 11)
+    for mixer in (None, zm.ZetaMixup(0.0)):
+        rows = batches.rows(mixer, 0)
+        stream, whole = streams.Stream.of(rows, memory), rows.all()
+        (scaled,), exponent = rescaled(whole)
+        _, exact = search(scaled, 45, rows=positions, memory=2**26)
+        assert torch.equal(stream.search(positions, 45), exact)
+        given = stream.fukunaga_olsen(exact, 0.05)
+        for found, wanted in zip(
+            given, fukunaga_olsen(whole, exact, alpha=0.05, memory=2**26), strict=True
+        ):
+            assert torch.equal(found, wanted)
+        fraction, power = stream.norm
+        assert math.ldexp(fraction, power) == math.ldexp(greatest_norm(scaled), exponent)
+
+
+def test_no_more_is_made_than_the_memory_holds(rng, monkeypatch, one_thread):
+    X = rng.normal(size=(600, 16))
     largest = []
     take = streams.MixedRows.take
 
@@ -81,16 +120,13 @@ def test_the_smallest_memory_gives_the_same(tmp_path, rng, monkeypatch, one_thre
         largest.append(len(positions))
         return take(self, positions)
 
-    expected = streams.Stream.of(batches.rows(zm.ZetaMixup(0.0), 0), 2**28)
-    indices = expected.search(rows, 45)
     monkeypatch.setattr(streams.MixedRows, "take", taken)
-    small = streams.Stream.of(batches.rows(zm.ZetaMixup(0.0), 0), 1)
-    assert torch.equal(small.search(rows, 45), indices)
-    assert max(largest) <= 45 + streams.SPARE_CANDIDATES
-    for given, wanted in zip(
-        small.fukunaga_olsen(indices, 0.05), expected.fukunaga_olsen(indices, 0.05), strict=True
-    ):
-        assert torch.equal(given, wanted)
+    batches = Batches(torch.from_numpy(X), None, None, 20, 2**20)
+    stream = streams.Stream.of(batches.rows(zm.ZetaMixup(2.0), 0), 1)
+    indices = stream.search(torch.arange(0, 600, 50), 45)
+    stream.fukunaga_olsen(indices, 0.05)
+    # A batch, or the candidates of one query.
+    assert max(largest) <= 45 + SPARE_CANDIDATES
 
 
 def test_mixers_take_turns(tmp_path, rng, never_held):
