@@ -75,12 +75,13 @@ def test_cifar_binary(tmp_path, rng, name, label_bytes):
     files = source.files["train"]
     for part, file in zip(np.array_split(records, len(files)), files, strict=True):
         part.tofile(folder / file)
-    (folder / "batches.meta.txt").write_text("plane\ncar\n")
+    (folder / "batches.meta.txt").write_text("plane\ncar\n" + "other\n" * 8)
     loaded = zm.load_dataset(name, data_dir=tmp_path)
     np.testing.assert_array_equal(loaded.labels, records[:, label_bytes - 1])
     np.testing.assert_allclose(loaded.points * 255, records[:, label_bytes:], atol=1e-4)
     assert loaded.image_shape == (3, 32, 32)
-    assert loaded.class_names == (("plane", "car") if name == "cifar10" else None)
+    names = ("plane", "car", *["other"] * 8)
+    assert loaded.class_names == (names if name == "cifar10" else None)
 
 
 def test_digits():

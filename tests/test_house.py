@@ -21,11 +21,11 @@ PACKAGE = ROOT / "zmanifold"
 # A module imports from those before it only.
 ORDER = [
     "errors", "chunking", "kernels", "progress", "parameters", "arrays", "labels", "manifolds",
-    "readers", "datasets", "mixers.linear", "mixers.shuffles", "mixers.mixup", "mixers.zeta",
-    "mixers", "mixers.by_name", "filtering", "trees", "shortlists", "products", "neighbors",
-    "balls", "inertia", "dimension", "provenance", "journal", "batches", "sweep", "vicinity",
-    "metrics", "embedding", "storage", "networks", "classifiers", "plotting", "parsing", "cli",
-    "__main__",
+    "parquet", "readers", "datasets", "mixers.linear", "mixers.shuffles", "mixers.mixup",
+    "mixers.zeta", "mixers", "mixers.by_name", "filtering", "trees", "shortlists", "products",
+    "neighbors", "balls", "inertia", "dimension", "provenance", "journal", "batches", "sweep",
+    "vicinity", "metrics", "embedding", "storage", "networks", "classifiers", "plotting",
+    "parsing", "cli", "__main__",
 ]  # fmt: skip
 
 PUBLIC = {
