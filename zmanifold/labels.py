@@ -164,7 +164,12 @@ def _of_one_type(array: NDArray[Any], name: str) -> NDArray[Any]:
     if all(isinstance(label, str) for label in array):
         return array.astype(str)
     if all(isinstance(label, Integral) for label in array):
-        return array.astype(np.int64)
+        try:
+            return array.astype(np.int64)
+        except OverflowError:
+            raise InputError(
+                f"{name} holds integers of more than 64 bits: give such labels as strings."
+            ) from None
     strange = next(x for x in array if not isinstance(x, Integral) or isinstance(array[0], str))
     raise InputError(
         f"{name} mixes types or holds {strange!r}, but hard labels are all integers or all "

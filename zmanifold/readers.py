@@ -168,15 +168,14 @@ def _read_table(path: Path, ending: str) -> tuple[Array, Array | None]:
 def _read_csv(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    # In one piece: a column of labels has one type.
-    frame = pd.read_csv(path, low_memory=False)
-    # A first line of numbers is data, not names.
-    if all(_is_number(column) for column in frame.columns):
-        frame = pd.read_csv(path, header=None, low_memory=False)
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise InputError(
-            f"{path} has more values a row than names in its first line: name each column."
-        )
+    with warnings.catch_warnings():
+        # Values beyond the named columns are lost with no more than a warning.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        # In one piece: a column of labels has one type.
+        frame = pd.read_csv(path, index_col=False, low_memory=False)
+        # A first line of numbers is data, not names.
+        if all(_is_number(column) for column in frame.columns):
+            frame = pd.read_csv(path, index_col=False, low_memory=False, header=None)
     return frame
 
 
