@@ -172,6 +172,13 @@ def test_a_killed_command_goes_on_to_the_same_weights(tmp_path):
     assert "exists: give --resume to go on, --overwrite" in again.stderr
 
 
+@pytest.fixture(scope="module")
+def checkpoint(digits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "model.pt"
+    train(digits[0], epochs=1, batch_size=50, checkpoint=path, progress=False)
+    return path.read_bytes()
+
+
 class Evil:
     def __reduce__(self):
         return (os.mkdir, ("evil-was-here",))
@@ -222,6 +229,8 @@ def broken_files(path):
             "model": model | {"head.weight": repeated, "head.bias": repeated[:, 0]},
         },
         "weights of another type": content | {"model": {k: v.double() for k, v in model.items()}},
+        "weights that are no numbers": content
+        | {"model": model | {"head.bias": torch.full((10,), torch.nan)}},
         "weights that are none": content | {"model": dict.fromkeys(model, 1)},
         "no shape": content | {"settings": settings | {"image_shape": 3}},
         "an unknown network": content | {"settings": settings | {"arch": "\n"}},
@@ -248,12 +257,13 @@ def broken_files(path):
      "the layout of old", "room at will", "another protocol", "an odd escape", "no settings",
      "settings of another type", "settings with a tensor", "no history",
      "history of another type", "a large network", "a few weights repeated",
-     "weights of another type", "weights that are none", "no shape", "an unknown network"],
+     "weights of another type", "weights that are no numbers", "weights that are none",
+     "no shape", "an unknown network"],
 )  # fmt: skip
-def test_files_that_are_no_checkpoint(digits, tmp_path, monkeypatch, name):
+def test_files_that_are_no_checkpoint(digits, checkpoint, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "model.pt"
-    train(digits[0], epochs=1, batch_size=50, checkpoint=path, progress=False)
+    path.write_bytes(checkpoint)
     content = broken_files(path)[name]
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -282,15 +292,13 @@ def test_files_that_are_no_checkpoint(digits, tmp_path, monkeypatch, name):
         (lambda content: content["history"].append(content["history"][0]), "it has 2 epochs"),
     ],
 )
-def test_checkpoints_that_training_cannot_go_on_from(digits, tmp_path, change, message):
+def test_checkpoints_that_training_cannot_go_on_from(digits, checkpoint, tmp_path, change, message):
     path = tmp_path / "model.pt"
-    settings = {"epochs": 1, "batch_size": 50, "checkpoint": path, "progress": False}
-    train(digits[0], **settings)
-    content = torch.load(path, weights_only=True)
+    content = torch.load(io.BytesIO(checkpoint), weights_only=True)
     change(content)
     torch.save(content, path)
     with pytest.raises(InputError, match=f"model.pt is no whole checkpoint of .*{message}"):
-        train(digits[0], resume=True, **settings)
+        train(digits[0], epochs=1, batch_size=50, checkpoint=path, resume=True, progress=False)
 
 
 def test_only_the_momenta_of_an_optimizer_are_taken(digits, tmp_path):

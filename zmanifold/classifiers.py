@@ -458,7 +458,7 @@ def _check_pickle(content: bytes) -> None:
 
 
 def _check_tensors(found: Mapping[Any, Any], expected: Mapping[Any, Tensor]) -> None:
-    """Refuse tensors of other names, shapes or types, and those that repeat a few values."""
+    """Refuse tensors of other names, shapes or types, of no numbers, or that repeat a few."""
     if found.keys() != expected.keys():
         raise ValueError("its weights are those of another network")
     for name, like in expected.items():
@@ -467,8 +467,9 @@ def _check_tensors(found: Mapping[Any, Any], expected: Mapping[Any, Tensor]) -> 
             tensor.layout != torch.strided
             or (tensor.shape, tensor.dtype) != (like.shape, like.dtype)
             or tensor.nbytes > tensor.untyped_storage().nbytes()
+            or not bool(tensor.isfinite().all())
         ):
-            raise ValueError(f"its weight {name} is that of another network")
+            raise ValueError(f"its weight {name} is that of another network, or no number")
 
 
 def _broken(path: Path, why: object) -> InputError:

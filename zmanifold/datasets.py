@@ -196,7 +196,9 @@ def load_dataset(
     ------
     InputError
         If the name is unknown, files are missing (the message names the places searched and how
-        to get them), or a file does not hold what it should. Nothing is ever unpickled.
+        to get them), or a file does not hold what it should. Nothing is ever unpickled. What is
+        compressed may unpack to 64 MiB or 200 times the size of its file, whichever is more; an
+        image may have 2**24 pixels.
 
     Examples
     --------
