@@ -4,7 +4,7 @@ DATASET ?= digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: figures claims benchmark test clean
+.PHONY: figures claims benchmark test fuzz clean
 
 figures: .venv/.runtime
 	$(BIN)/python experiments/figure_2.py
@@ -23,6 +23,10 @@ test: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# More than 100,000 damaged files; what happened goes to experiments/results/fuzz.json.
+fuzz: .venv/.test
+	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=fuzz --hypothesis-seed=0
 
 .venv/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -5,12 +5,16 @@ import os
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from zmanifold import cli
 
 # The beartype hook and drawing must not need a screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+# `make fuzz`: so many cases for each of the nine kinds of files of tests/test_fuzz.py.
+settings.register_profile("fuzz", max_examples=14_000, deadline=None, derandomize=False)
 
 
 @pytest.fixture(params=DEVICES)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -182,15 +185,68 @@ def test_a_killed_command_goes_on_to_the_same_weights(tmp_path):
     assert "exists: give --resume to go on, --overwrite" in again.stderr
 
 
+@pytest.fixture(scope="module")
+def checkpoint(digits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "model.pt"
+    train(digits[0], epochs=1, batch_size=50, checkpoint=path, progress=False)
+    return path.read_bytes()
+
+
 class Evil:
     def __reduce__(self):
         return (os.mkdir, ("evil-was-here",))
 
 
+def zipped(members, how=zipfile.ZIP_STORED):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", how) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def legacy(content):
+    stream = io.BytesIO()
+    torch.save(content, stream, _use_new_zipfile_serialization=False)
+    return stream.getvalue()
+
+
 def broken_files(path):
     whole = path.read_bytes()
     content = torch.load(path, weights_only=True)
+    settings, model = content["settings"], content["model"]
+    with zipfile.ZipFile(path) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    head = model["head.bias"].numpy().tobytes()
+    twin = "x" * len(members[-1][0])
+    twins = zipped([*members, (twin, b"")]).replace(twin.encode(), members[-1][0].encode())
+    repeated = torch.zeros(1, 1).expand(2**30, 128)
     return {
+        "a flipped bit": whole.replace(head, bytes([head[0] ^ 1]) + head[1:]),
+        "compressed": zipped(members, zipfile.ZIP_DEFLATED),
+        "a promise": zipped(members).replace(*[struct.pack("<2I", n, n) for n in (1, 2**31)]),
+        "a part twice": twins,
+        "the layout of old": legacy(content),
+        "room at will": {"bytes": bytearray(8)},
+        "another protocol": zipped([("a/data.pkl", b"\x80\x04}."), ("a/version", b"3")]),
+        "an odd escape": zipped([("a/data.pkl", b"\x80\x02S'\\R'\n."), ("a/version", b"3")]),
+        "no settings": {k: v for k, v in content.items() if k != "settings"},
+        "settings of another type": content | {"settings": [1]},
+        "settings with a tensor": content | {"settings": settings | {"epochs": torch.ones(2)}},
+        "no history": content | {"history": None},
+        "history of another type": content | {"history": [[1]]},
+        "a large network": content | {"settings": settings | {"n_classes": 2**30}},
+        "a few weights repeated": content
+        | {
+            "settings": settings | {"n_classes": 2**30},
+            "model": model | {"head.weight": repeated, "head.bias": repeated[:, 0]},
+        },
+        "weights of another type": content | {"model": {k: v.double() for k, v in model.items()}},
+        "weights that are no numbers": content
+        | {"model": model | {"head.bias": torch.full((10,), torch.nan)}},
+        "weights that are none": content | {"model": dict.fromkeys(model, 1)},
+        "no shape": content | {"settings": settings | {"image_shape": 3}},
+        "an unknown network": content | {"settings": settings | {"arch": "\n"}},
         "cut short": whole[: len(whole) // 2],
         "one byte less": whole[:-1],
         "empty": b"",
@@ -210,23 +266,62 @@ def broken_files(path):
     "name",
     ["cut short", "one byte less", "empty", "text", "a pickle", "another content",
      "another format", "no model", "other weights", "other settings",
-     "settings of another network"],
+     "settings of another network", "a flipped bit", "compressed", "a promise", "a part twice",
+     "the layout of old", "room at will", "another protocol", "an odd escape", "no settings",
+     "settings of another type", "settings with a tensor", "no history",
+     "history of another type", "a large network", "a few weights repeated",
+     "weights of another type", "weights that are no numbers", "weights that are none",
+     "no shape", "an unknown network"],
 )  # fmt: skip
-def test_files_that_are_no_checkpoint(digits, tmp_path, monkeypatch, name):
+def test_files_that_are_no_checkpoint(digits, checkpoint, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "model.pt"
-    train(digits[0], epochs=1, batch_size=50, checkpoint=path, progress=False)
+    path.write_bytes(checkpoint)
     content = broken_files(path)[name]
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with pytest.raises(InputError, match=r"model.pt is no whole checkpoint of this package"):
+    message = r"model.pt is no whole checkpoint of this package"
+    with pytest.raises(InputError, match=message) as caught:
         load_training(path)
+    assert str(caught.value).isprintable()
     if name != "settings of another network":
         with pytest.raises(InputError, match=r"checkpoint of this package|was begun with"):
             train(digits[0], epochs=1, batch_size=50, checkpoint=path, resume=True, progress=False)
     assert not (tmp_path / "evil-was-here").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["optimizer"]["state"].pop(0), "those of another network"),
+        (lambda content: content["optimizer"].pop("state"), "'state'"),
+        (lambda content: content.pop("optimizer"), "'optimizer'"),
+        (
+            lambda content: content["optimizer"]["state"][1].update(momentum_buffer=torch.ones(2)),
+            "its weight 1 is that of another network",
+        ),
+        (lambda content: content["history"].append(content["history"][0]), "it has 2 epochs"),
+    ],
+)
+def test_checkpoints_that_training_cannot_go_on_from(digits, checkpoint, tmp_path, change, message):
+    path = tmp_path / "model.pt"
+    content = torch.load(io.BytesIO(checkpoint), weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(InputError, match=f"model.pt is no whole checkpoint of .*{message}"):
+        train(digits[0], epochs=1, batch_size=50, checkpoint=path, resume=True, progress=False)
+
+
+def test_only_the_momenta_of_an_optimizer_are_taken(digits, tmp_path):
+    path = tmp_path / "model.pt"
+    settings = {"epochs": 2, "batch_size": 50, "checkpoint": path, "progress": False}
+    whole = train(digits[0], **settings)
+    content = torch.load(path, weights_only=True)
+    content["optimizer"]["param_groups"] = "any"
+    torch.save(content, path)
+    assert same(whole, train(digits[0], resume=True, **settings))
 
 
 def test_a_diverging_loss_is_a_failure(digits):

@@ -21,11 +21,11 @@ PACKAGE = ROOT / "zmanifold"
 # A module imports from those before it only.
 ORDER = [
     "errors", "chunking", "kernels", "progress", "parameters", "arrays", "mapped", "labels",
-    "manifolds", "readers", "datasets", "mixers.linear", "mixers.shuffles", "mixers.mixup",
-    "mixers.zeta", "mixers", "mixers.by_name", "filtering", "trees", "shortlists", "products",
-    "neighbors", "approximate", "balls", "inertia", "dimension", "provenance", "journal",
-    "batches", "streams", "cells", "workers", "sweep", "vicinity", "metrics", "embedding",
-    "storage", "networks", "classifiers", "plotting", "parsing", "cli", "__main__",
+    "manifolds", "parquet", "readers", "datasets", "mixers.linear", "mixers.shuffles",
+    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "trees", "shortlists",
+    "products", "neighbors", "approximate", "balls", "inertia", "dimension", "provenance",
+    "journal", "batches", "streams", "cells", "workers", "sweep", "vicinity", "metrics",
+    "embedding", "storage", "networks", "classifiers", "plotting", "parsing", "cli", "__main__",
 ]  # fmt: skip
 
 PUBLIC = {

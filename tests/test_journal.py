@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -230,6 +231,84 @@ def test_other_files_are_refused(tmp_path, make, message):
         made.connection.close()
     with pytest.raises(InputError, match=message):
         Journal(path)
+
+
+def cell_with(**values):
+    columns = {"sweep": "'digits'", "key": "'a key'", "row": "'{}'"} | values
+    return f"INSERT INTO cell ({', '.join(columns)}) VALUES ({', '.join(columns.values())})"
+
+
+def read_all(path):
+    with Journal(path) as journal:
+        journal.begin({"digits": {}})
+        return journal.finished("digits"), journal.failures("digits")
+
+
+ENDLESS = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t)"
+
+
+@pytest.mark.parametrize(
+    ("statements", "message"),
+    [
+        (
+            [cell_with(row="'no JSON'")],
+            "is damaged, it holds 'no JSON' instead of settings or a row",
+        ),
+        ([cell_with(row="'[1]'")], r"is damaged, it holds '\[1\]' instead"),
+        ([cell_with(row=f"'{'[' * 99_999}'")], "is damaged"),
+        ([cell_with(row=f"'{'1' * 5000}'")], "is damaged"),
+        ([cell_with(row="X'7B7D'")], "is damaged, it holds a value that is no text"),
+        ([cell_with(key="12.5", row="CAST(X'FF' AS TEXT)")], "cannot be used"),
+        ([cell_with(key="X'00'")], "is damaged, it holds a value that is no text"),
+        (["INSERT INTO failure VALUES ('digits', 'a key', X'00')"], "a value that is no text"),
+        (["UPDATE sweep SET settings = '\"x\"'"], "is damaged, it holds '\"x\"' instead"),
+        (["UPDATE sweep SET settings = X'00'"], "is damaged"),
+        (["UPDATE sweep SET settings = '{\"\\u000a\": 1}'"], r"holds 'digits' with \?=1, now None"),
+        (["PRAGMA user_version = -1"], "has version -1, this program reads up to 2"),
+        (["PRAGMA user_version = 1"], "is damaged, it holds other tables than those of version 1"),
+        (["DROP TABLE failure"], "other tables than those of version 2"),
+        (["CREATE INDEX mine ON cell (row)"], "other tables than those of version 2"),
+        # What would run when a cell is read or written.
+        (["DROP TABLE cell", f"CREATE VIEW cell AS {ENDLESS} SELECT i key FROM t"], "other tables"),
+        (["CREATE TRIGGER t AFTER INSERT ON cell BEGIN DELETE FROM cell; END"], "other tables"),
+        (
+            [
+                "PRAGMA writable_schema = ON",
+                "UPDATE sqlite_master SET sql = 'CREATE TABLE cell (' || CAST(X'FF' AS TEXT)",
+            ],
+            "cannot be used",
+        ),
+    ],
+)
+def test_damaged_journals_are_refused(tmp_path, statements, message):
+    path = tmp_path / "a.journal"
+    with Journal(path) as journal:
+        journal.begin({"digits": {}})
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for statement in statements:
+            database.execute(statement)
+    for _ in range(2):
+        with pytest.raises(InputError, match=message) as caught:
+            read_all(path)
+        assert str(caught.value).isprintable()
+
+
+def test_a_page_that_is_lost(tmp_path):
+    path = tmp_path / "a.journal"
+    with Journal(path) as journal:
+        journal.begin({"digits": {}})
+        for i in range(200):
+            journal.record("digits", f"cell {i}", {"id_mean": i})
+    content = bytearray(path.read_bytes())
+    content[8192:] = bytes(len(content) - 8192)
+    path.write_bytes(content)
+    with Journal(path) as journal:
+        with pytest.raises(
+            InputError, match=r"cannot be used \(database disk image is malformed\)"
+        ):
+            journal.finished("digits")
+        with pytest.raises(OSError, match="cannot be written"):
+            journal.record("digits", "another cell", {})
 
 
 COMMAND = ["sweep-id", "helix-r3", "spirals", "--gamma", "0:3:0.25", "--seeds", "2"]

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,9 @@ def test_every_neighbour_and_count_is_that_of_the_whole(rng, make, memory):
             given, fukunaga_olsen(whole, exact, alpha=0.05, memory=2**26), strict=True
         ):
             assert torch.equal(found, wanted)
+        # Each neighbourhood alone, beside which there is nothing far.
+        alone = replace(stream, memory=1).fukunaga_olsen(exact, 0.05)
+        assert all(torch.equal(found, wanted) for found, wanted in zip(given, alone, strict=True))
         fraction, power = stream.norm
         assert math.ldexp(fraction, power) == math.ldexp(greatest_norm(scaled), exponent)
 
@@ -133,6 +137,8 @@ def test_mixers_take_turns(tmp_path, rng, never_held):
     """A mixer that draws from torch's global state gives the same from several threads."""
 
     def own(x, y):
+        # Another thread may go on here, and draw.
+        time.sleep(0.001)
         lam = torch.rand(len(x), 1)
         return lam * x + (1 - lam) * x.roll(1, 0), y
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
+import pickletools
 import time
+import warnings
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +21,7 @@ from torch import Tensor, nn
 
 from zmanifold.batches import check_mixer
 from zmanifold.datasets import Dataset
-from zmanifold.errors import InputError
+from zmanifold.errors import InputError, shown
 from zmanifold.labels import as_labels, name_some
 from zmanifold.networks import Classifier, as_images, make_classifier
 from zmanifold.parameters import check_count, is_number, resolve_device
@@ -30,6 +35,14 @@ if TYPE_CHECKING:
 __all__ = ["Training", "load_training", "train"]
 
 _FORMAT = "zmanifold classifier 1"
+
+# What the tensors of a checkpoint are made of; torch would let through what makes room at will.
+_GLOBALS = {
+    "collections OrderedDict",
+    "torch FloatStorage",
+    "torch LongStorage",
+    "torch._utils _rebuild_tensor_v2",
+}
 
 # An epoch's randomness is split by purpose.
 _SHUFFLE, _AUGMENT = range(2)
@@ -300,11 +313,14 @@ def load_training(path: Path, *, device: str | torch.device = "auto") -> Trainin
     content = _read(path)
     settings = content["settings"]
     try:
-        model = make_classifier(
-            settings["arch"], tuple(settings["image_shape"]), settings["n_classes"], seed=0
-        )
+        network = settings["arch"], tuple(settings["image_shape"]), settings["n_classes"]
+        # First without values: the settings may be those of a network of any size.
+        with torch.device("meta"):
+            weights = make_classifier(*network, seed=0).state_dict()
+        _check_tensors(content["model"], weights)
+        model = make_classifier(*network, seed=0)
         model.load_state_dict(content["model"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise _broken(path, error) from None
     return Training(model.to(where).eval(), tuple(content["history"]), settings)
 
@@ -417,18 +433,82 @@ def _save(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(_repacked(path), map_location="cpu", weights_only=True)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the file.") from None
+        raise InputError(f"{path} cannot be read ({shown(error)}): check the file.") from None
     except Exception as error:  # a file that must not be believed raises nearly anything
         raise _broken(path, error) from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise _broken(path, "it has another content")
+    settings, history = content.get("settings"), content.get("history")
+    if not isinstance(settings, dict) or not all(map(_is_plain, settings.values())):
+        raise _broken(path, "its settings are damaged")
+    if not isinstance(history, list) or not all(
+        isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
+        for row in history
+    ):
+        raise _broken(path, "its history is damaged")
     return content
 
 
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(size, int) for size in value)
+    return isinstance(value, str | int | float)
+
+
+def _repacked(path: Path) -> io.BytesIO:
+    """Copy a checkpoint whose sizes, checksums and types are right into a new archive.
+
+    torch makes room for what an archive promises, and checks no checksum.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w") as copy:
+        members = archive.infolist()
+        promised = sum(member.file_size for member in members)
+        if promised > path.stat().st_size or any(
+            member.compress_type != zipfile.ZIP_STORED for member in members
+        ):
+            raise ValueError(f"it promises {promised} bytes")
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("a part comes twice")
+        for member in members:
+            content = archive.read(member)
+            if member.filename.endswith(".pkl"):
+                _check_pickle(content)
+            copy.writestr(member.filename, content)
+    packed.seek(0)
+    return packed
+
+
+def _check_pickle(content: bytes) -> None:
+    with warnings.catch_warnings():
+        # Of texts in a way of writing that torch does not read.
+        warnings.simplefilter("ignore")
+        for opcode, argument, _ in pickletools.genops(content):
+            if opcode.name == "GLOBAL" and argument not in _GLOBALS:
+                raise ValueError(f"it asks for {shown(argument, 40)}")
+            if opcode.name == "PROTO" and argument != 2:
+                raise ValueError(f"pickle protocol {argument}")
+
+
+def _check_tensors(found: Mapping[Any, Any], expected: Mapping[Any, Tensor]) -> None:
+    """Refuse tensors of other names, shapes or types, of no numbers, or that repeat a few."""
+    if found.keys() != expected.keys():
+        raise ValueError("its weights are those of another network")
+    for name, like in expected.items():
+        tensor = found[name]
+        if (
+            tensor.layout != torch.strided
+            or (tensor.shape, tensor.dtype) != (like.shape, like.dtype)
+            or tensor.nbytes > tensor.untyped_storage().nbytes()
+            or not bool(tensor.isfinite().all())
+        ):
+            raise ValueError(f"its weight {name} is that of another network, or no number")
+
+
 def _broken(path: Path, why: object) -> InputError:
-    reason = str(why).strip().split("\n")[0][:80] or type(why).__name__
+    reason = shown(str(why).strip().split("\n")[0], 80) or type(why).__name__
     return InputError(
         f"{path} is no whole checkpoint of this package ({reason}): train it again, or give "
         "another file."
@@ -440,9 +520,9 @@ def _restore(
 ) -> list[dict[str, Any]]:
     """Load a checkpoint of the same settings into a model and its optimizer."""
     content = _read(path)
-    before = content.get("settings", {})
+    before = content["settings"]
     changed = [
-        f"{name}={before.get(name)!r}, now {value!r}"
+        f"{name}={before.get(name)!r:.60}, now {value!r}"
         for name, value in settings.items()
         if before.get(name) != value
     ]
@@ -452,8 +532,17 @@ def _restore(
             "begin another file."
         )
     try:
+        if len(content["history"]) > settings["epochs"]:
+            raise ValueError(f"it has {len(content['history'])} epochs")
+        _check_tensors(content["model"], model.state_dict())
+        states = content["optimizer"]["state"].items()
+        momenta = {number: state["momentum_buffer"] for number, state in states}
+        _check_tensors(momenta, dict(enumerate(model.parameters())))
         model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        return list(content["history"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        # Only the momenta: what else is there of an optimizer follows from the settings.
+        state = {number: {"momentum_buffer": momentum} for number, momentum in momenta.items()}
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except Exception as error:
         raise _broken(path, error) from None
+    return list(content["history"])

@@ -64,6 +64,7 @@ class _Source:
 
     folders: tuple[str, ...]
     files: dict[str, tuple[str, ...]]
+    n_classes: int
     get_it: str
 
 
@@ -76,12 +77,14 @@ _SOURCES = {
     "fashion-mnist": _Source(
         ("fashion-mnist", "FashionMNIST/raw", "."),
         _IDX_FILES,
+        10,
         "apt-get install dataset-fashion-mnist, or the four IDX files from "
         "https://github.com/zalandoresearch/fashion-mnist",
     ),
     "mnist": _Source(
         ("mnist", "MNIST/raw", "."),
         _IDX_FILES,
+        10,
         "get the four IDX files that torchvision.datasets.MNIST downloads",
     ),
     "cifar10": _Source(
@@ -90,12 +93,14 @@ _SOURCES = {
             "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
             "test": ("test_batch.bin",),
         },
+        10,
         "get the binary version, cifar-10-binary.tar.gz, from "
         "https://www.cs.toronto.edu/~kriz/cifar.html and unpack it",
     ),
     "cifar100": _Source(
         ("cifar-100-binary", "cifar100", "."),
         {"train": ("train.bin",), "test": ("test.bin",)},
+        100,
         "get the binary version, cifar-100-binary.tar.gz, from "
         "https://www.cs.toronto.edu/~kriz/cifar.html and unpack it",
     ),
@@ -195,7 +200,9 @@ def load_dataset(
     ------
     InputError
         If the name is unknown, files are missing (the message names the places searched and how
-        to get them), or a file does not hold what it should. Nothing is ever unpickled.
+        to get them), or a file does not hold what it should. Nothing is ever unpickled. What is
+        compressed may unpack to 64 MiB or 200 times the size of its file, whichever is more; an
+        image may have 2**24 pixels.
 
     Examples
     --------
@@ -219,10 +226,16 @@ def load_dataset(
     if name == "digits":
         _only_train(name, split)
         dataset = _load_digits()
-    elif name in _SOURCES:
-        dataset = _load_images(name, split, data_dir)
     else:
-        dataset = _load_path(name, split)
+        try:
+            if name in _SOURCES:
+                dataset = _load_images(name, split, data_dir)
+            else:
+                dataset = _load_path(name, split)
+        except OSError as error:
+            raise InputError(
+                f"{name} cannot be read ({first_line(error)}): check the file."
+            ) from None
     return dataset if count is None else _draw(dataset, count, rng)
 
 
@@ -461,16 +474,15 @@ def _load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None)
             "data_dir."
         )
     paths = [path for file in source.files[split] if (path := _with_gz(folder / file))]
-    n_classes = 100 if name == "cifar100" else 10
     if name.startswith("cifar"):
         pixels, labels = read_cifar(paths, label_bytes=1 if name == "cifar10" else 2)
         shape: tuple[int, ...] = (3, 32, 32)
         listing = "batches.meta.txt" if name == "cifar10" else "fine_label_names.txt"
         classes = read_names(folder / listing)
-        if classes is not None and len(classes) != n_classes:
+        if classes is not None and len(classes) != source.n_classes:
             raise InputError(
-                f"{folder / listing} names {len(classes)} classes but {name!r} has {n_classes}: "
-                "get the original file."
+                f"{folder / listing} has {len(classes)} names but {name!r} has "
+                f"{source.n_classes} classes: get it again, or remove it."
             )
     else:
         pixels, labels = read_idx(paths[0], 3), read_idx(paths[1], 1).astype(np.int64)
@@ -481,16 +493,18 @@ def _load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None)
             f"{paths[0]} holds {len(pixels)} images but {paths[1]} {len(labels)} labels: "
             "get matching files."
         )
-    if labels.max() >= n_classes:
+    if labels.max() >= source.n_classes:
         raise InputError(
-            f"{folder} holds label {labels.max()} but the classes of {name!r} are 0 to "
-            f"{n_classes - 1}: get the original files."
+            f"{folder} holds label {labels.max()} but {name!r} has {source.n_classes} classes: get "
+            "its files again."
         )
-    return Dataset(_unit_range(pixels), labels, shape, classes, name)
+    return Dataset(_unit_range(pixels, folder), labels, shape, classes, name)
 
 
-def _unit_range(pixels: Array) -> Array:
+def _unit_range(pixels: Array, source: Path) -> Array:
     """Flatten 8-bit images to float32 rows in [0, 1]."""
+    if len(pixels) < 2:
+        raise InputError(f"{source} holds a single image: at least 2 are needed.")
     points = pixels.reshape(len(pixels), -1).astype(np.float32)
     points /= np.float32(255)
     return points
@@ -518,11 +532,10 @@ def _load_path(name: str, split: str) -> Dataset:
             "folder of class folders of images."
         )
     _only_train(name, split)
-    try:
-        x, y = read_file(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}): check the file.") from None
-    return _own_dataset(x, y, path.stem)
+    x, y = read_file(path)
+    # A wide float that float64 cannot hold becomes inf or NaN, which is refused.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _own_dataset(x, y, path.stem)
 
 
 def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
@@ -545,11 +558,29 @@ def _own_dataset(x: Array, y: Array | None, name: str) -> Dataset:
         raise InputError(
             f"{name}: y has shape {y.shape} for {len(points)} points: give one label a point."
         )
-    if y.dtype.kind == "O" or (y.dtype.kind == "f" and np.isnan(y).any()):
-        as_labels(y.astype(object), len(points), name=f"{name}: y")
-    classes, labels = np.unique(y, return_inverse=True)
+    classes, labels = _hard_labels(y, f"{name}: y")
     names = tuple(str(c) for c in classes)
     return Dataset(points, labels.astype(np.int64), image_shape, names, name)
+
+
+def _hard_labels(y: Array, name: str) -> tuple[Array, Array]:
+    """Return the classes and each sample's code, of numbers that are no integers, too."""
+    if y.dtype.kind == "U" and not _is_text(y):
+        raise InputError(f"{name} holds labels that are no text: save them again.")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        row = int(np.flatnonzero(~np.isfinite(y))[0])
+        raise InputError(f"{name} holds {y[row]} as label in row {row}: remove such samples.")
+    # Texts stay objects: as one array each would take the room of the longest.
+    if y.dtype.kind == "f" or (y.dtype.kind == "O" and all(isinstance(c, str) for c in y)):
+        return np.unique(y, return_inverse=True)
+    labels = as_labels(y, len(y), name=name)
+    return labels.classes, labels.codes.numpy()
+
+
+def _is_text(array: Array) -> bool:
+    """Tell whether an array of text holds characters only: a file can hold any numbers there."""
+    codes = np.ascontiguousarray(array).view(array.dtype.str[:1] + "u4")
+    return bool(((codes < 0xD800) | ((codes > 0xDFFF) & (codes <= 0x10FFFF))).all())
 
 
 def _load_image_folder(path: Path, split: str) -> Dataset:
@@ -559,4 +590,4 @@ def _load_image_folder(path: Path, split: str) -> Dataset:
     else:
         _only_train(str(path), split)
     pixels, labels, classes = read_images(root)
-    return Dataset(_unit_range(pixels), labels, pixels.shape[1:], classes, path.name)
+    return Dataset(_unit_range(pixels, root), labels, pixels.shape[1:], classes, path.name)

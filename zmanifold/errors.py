@@ -5,11 +5,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "unknown_name"]
+__all__ = ["InputError", "shown", "unknown_name"]
 
 
 class InputError(ValueError):
     """Wrong input, refused before any work: one sentence with value, rule and remedy."""
+
+
+def shown(text: object, most: int = 200) -> str:
+    r"""Make text from a file fit into one sentence: on one line, printable and not too long.
+
+    Examples
+    --------
+    >>> from zmanifold.errors import shown
+    >>> shown("two\nlines")
+    'two?lines'
+    """
+    line = "".join(c if c.isprintable() else "?" for c in str(text)[: most + 1])
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:

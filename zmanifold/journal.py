@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from zmanifold.errors import InputError
+from zmanifold.errors import InputError, shown
 
 __all__ = ["Journal"]
+
+# SQLite's messages quote the file, and are decoded without care.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 # "zmid" in ASCII marks the file as ours, the version its layout.
 _APPLICATION = 0x7A6D6964
@@ -35,6 +38,12 @@ _STEPS = (
     );
     """,
 )
+
+
+def _tables(version: int) -> set[str]:
+    """Return the statements that make the tables of a version."""
+    statements = (text.split() for step in _STEPS[:version] for text in step.split(";"))
+    return {" ".join(words) for words in statements if words[:1] == ["CREATE"]}
 
 
 class Journal:
@@ -64,15 +73,12 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        try:
+        with self._readable(), contextlib.ExitStack() as opening:
             # Each statement is a transaction of its own; writers wait for one another.
             self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            opening.callback(self._database.close)
             self._check()
-        except (sqlite3.Error, OSError) as error:
-            raise InputError(
-                f"the journal {str(self.path)!r} cannot be used ({error}): give another name, or "
-                "remove the file if it is none of yours."
-            ) from None
+            opening.pop_all()
 
     def begin(self, sweeps: Mapping[str, Mapping[str, Any]]) -> None:
         """Open sweeps, or go on with those that were begun with the same settings.
@@ -87,22 +93,32 @@ class Journal:
         ------
         InputError
             If the journal holds one of them with other settings, which the message names; then
-            none of them is entered.
+            none of them is entered; or if it is damaged.
         """
-        with self._transaction():
+        with self._readable(), self._transaction():
             for name, settings in sweeps.items():
                 self._begin(name, settings)
 
     def finished(self, sweep: str) -> dict[str, dict[str, Any]]:
-        """Return the finished cells of a sweep, key to row."""
-        rows = self._database.execute("SELECT key, row FROM cell WHERE sweep = ?", (sweep,))
-        return {key: json.loads(row) for key, row in rows}
+        """Return the finished cells of a sweep, key to row.
+
+        Raises
+        ------
+        InputError
+            If the journal is damaged.
+        """
+        rows = self._pairs("SELECT key, row FROM cell WHERE sweep = ?", sweep)
+        return {key: self._mapping(row) for key, row in rows}
 
     def failures(self, sweep: str) -> dict[str, str]:
-        """Return the cells of a sweep that failed and did not succeed since, key to reason."""
-        return dict(
-            self._database.execute("SELECT key, reason FROM failure WHERE sweep = ?", (sweep,))
-        )
+        """Return the cells of a sweep that failed and did not succeed since, key to reason.
+
+        Raises
+        ------
+        InputError
+            If the journal is damaged.
+        """
+        return dict(self._pairs("SELECT key, reason FROM failure WHERE sweep = ?", sweep))
 
     def record(self, sweep: str, key: str, row: Mapping[str, Any]) -> None:
         """Store a finished cell; when this returns it is on disk.
@@ -119,7 +135,13 @@ class Journal:
             self._database.execute("DELETE FROM failure WHERE (sweep, key) = (?, ?)", (sweep, key))
 
     def record_failure(self, sweep: str, key: str, reason: str) -> None:
-        """Store why a cell failed."""
+        """Store why a cell failed.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; what was recorded before stays.
+        """
         with self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (sweep, key, reason)
@@ -137,21 +159,55 @@ class Journal:
 
     def _begin(self, sweep: str, settings: Mapping[str, Any]) -> None:
         text = json.dumps(dict(settings), sort_keys=True)
-        self._database.execute("INSERT OR IGNORE INTO sweep VALUES (?, ?)", (sweep, text))
-        (found,) = self._database.execute(
-            "SELECT settings FROM sweep WHERE name = ?", (sweep,)
-        ).fetchone()
-        before, now = json.loads(found), json.loads(text)
+        with self._readable():
+            self._database.execute("INSERT OR IGNORE INTO sweep VALUES (?, ?)", (sweep, text))
+            found = self._database.execute(
+                "SELECT settings FROM sweep WHERE name = ?", (sweep,)
+            ).fetchall()
+        before, now = self._mapping(found[0][0] if found else None), json.loads(text)
         changed = [
-            f"{name}={before.get(name)!r}, now {now.get(name)!r}"
+            f"{shown(name, 40)}={before.get(name)!r:.60}, now {now.get(name)!r:.60}"
             for name in sorted(before.keys() | now.keys())
             if before.get(name) != now.get(name)
         ]
         if changed:
             raise InputError(
-                f"the journal {str(self.path)!r} holds {sweep!r} with {'; '.join(changed)}: go on "
-                "with the same settings and data, or write to another name."
+                f"the journal {str(self.path)!r} holds {sweep!r} with {'; '.join(changed[:9])}: go "
+                "on with the same settings and data, or write to another name."
             )
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (*_ERRORS, OSError) as error:
+            raise InputError(
+                f"the journal {str(self.path)!r} cannot be used ({shown(error)}): give another "
+                "name, or remove the file if it is none of yours."
+            ) from None
+
+    def _pairs(self, query: str, sweep: str) -> list[tuple[str, str]]:
+        with self._readable():
+            pairs = self._database.execute(query, (sweep,)).fetchall()
+        # SQLite stores any value in any column.
+        if not all(isinstance(value, str) for pair in pairs for value in pair):
+            raise self._damaged("a value that is no text")
+        return pairs
+
+    def _mapping(self, text: object) -> dict[str, Any]:
+        try:
+            content = json.loads(text) if isinstance(text, str) else None
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise self._damaged(f"{text!r:.60} instead of settings or a row")
+        return content
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(
+            f"the journal {str(self.path)!r} is damaged, it holds {what}: remove it, and measure "
+            "again."
+        )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -164,7 +220,7 @@ class Journal:
             # A full disk has rolled it back already.
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, _ERRORS):
                 raise OSError(
                     f"the journal {str(self.path)!r} cannot be written ({error}): what it holds "
                     "is safe, make room and go on with it."
@@ -173,17 +229,25 @@ class Journal:
 
     def _check(self) -> None:
         self._database.execute("PRAGMA synchronous = FULL")
+        # In one transaction: another process may be making the tables.
+        self._database.execute("BEGIN")
         application, version = self._marks()
-        tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application != _APPLICATION and (application, version, tables) != (0, 0, 0):
+        # Tables, indices, views and triggers; without a statement are those of SQLite itself.
+        query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+        found = [" ".join(str(sql).split()) for (sql,) in self._database.execute(query).fetchall()]
+        self._database.execute("COMMIT")
+        if application != _APPLICATION and (application, version, found) != (0, 0, []):
             raise InputError(
                 f"{str(self.path)!r} is a database of another program: give another name."
             )
-        if version > _VERSION:
+        if version > _VERSION or version < 0:
             raise InputError(
                 f"the journal {str(self.path)!r} has version {version}, this program reads up to "
                 f"{_VERSION}: use the zmanifold that wrote it, or another name."
             )
+        if sorted(found) != sorted(_tables(version)):
+            # A view or a trigger would run a program of its own when it is read or written.
+            raise self._damaged(f"other tables than those of version {version}")
         if version < _VERSION:
             with self._transaction():
                 # Another process may have been faster.
