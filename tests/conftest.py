@@ -13,6 +13,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
+# The same examples in every run; `--hypothesis-profile=thorough` looks for new ones.
+settings.register_profile("suite", max_examples=30, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("suite")
+
 # `make fuzz`: so many cases for each of the nine kinds of files of tests/test_fuzz.py.
 settings.register_profile("fuzz", max_examples=14_000, deadline=None, derandomize=False)
 
