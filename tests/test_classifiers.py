@@ -220,6 +220,8 @@ def broken_files(path):
     head = model["head.bias"].numpy().tobytes()
     twin = "x" * len(members[-1][0])
     twins = zipped([*members, (twin, b"")]).replace(twin.encode(), members[-1][0].encode())
+    storage = b"\x80\x02(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuK\1tQ)R."
+    called = [("a/data.pkl", storage), ("a/data/0", bytes(4)), ("a/version", b"3\n")]
     repeated = torch.zeros(1, 1).expand(2**30, 128)
     return {
         "a flipped bit": whole.replace(head, bytes([head[0] ^ 1]) + head[1:]),
@@ -230,6 +232,7 @@ def broken_files(path):
         "room at will": {"bytes": bytearray(8)},
         "another protocol": zipped([("a/data.pkl", b"\x80\x04}."), ("a/version", b"3")]),
         "an odd escape": zipped([("a/data.pkl", b"\x80\x02S'\\R'\n."), ("a/version", b"3")]),
+        "a storage that is called": zipped(called),
         "no settings": {k: v for k, v in content.items() if k != "settings"},
         "settings of another type": content | {"settings": [1]},
         "settings with a tensor": content | {"settings": settings | {"epochs": torch.ones(2)}},
@@ -267,7 +270,8 @@ def broken_files(path):
     ["cut short", "one byte less", "empty", "text", "a pickle", "another content",
      "another format", "no model", "other weights", "other settings",
      "settings of another network", "a flipped bit", "compressed", "a promise", "a part twice",
-     "the layout of old", "room at will", "another protocol", "an odd escape", "no settings",
+     "the layout of old", "room at will", "a storage that is called", "another protocol",
+     "an odd escape", "no settings",
      "settings of another type", "settings with a tensor", "no history",
      "history of another type", "a large network", "a few weights repeated",
      "weights of another type", "weights that are no numbers", "weights that are none",
@@ -286,6 +290,7 @@ def test_files_that_are_no_checkpoint(digits, checkpoint, tmp_path, monkeypatch,
     with pytest.raises(InputError, match=message) as caught:
         load_training(path)
     assert str(caught.value).isprintable()
+    assert "deprecated" not in str(caught.value)
     if name != "settings of another network":
         with pytest.raises(InputError, match=r"checkpoint of this package|was begun with"):
             train(digits[0], epochs=1, batch_size=50, checkpoint=path, resume=True, progress=False)

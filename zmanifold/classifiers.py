@@ -433,7 +433,10 @@ def _save(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(_repacked(path), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch's messages about a damaged file show its values, some of which warn.
+            warnings.simplefilter("ignore")
+            content = torch.load(_repacked(path), map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({shown(error)}): check the file.") from None
     except Exception as error:  # a file that must not be believed raises nearly anything
@@ -482,14 +485,11 @@ def _repacked(path: Path) -> io.BytesIO:
 
 
 def _check_pickle(content: bytes) -> None:
-    with warnings.catch_warnings():
-        # Of texts in a way of writing that torch does not read.
-        warnings.simplefilter("ignore")
-        for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name == "GLOBAL" and argument not in _GLOBALS:
-                raise ValueError(f"it asks for {shown(argument, 40)}")
-            if opcode.name == "PROTO" and argument != 2:
-                raise ValueError(f"pickle protocol {argument}")
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name == "GLOBAL" and argument not in _GLOBALS:
+            raise ValueError(f"it asks for {shown(argument, 40)}")
+        if opcode.name == "PROTO" and argument != 2:
+            raise ValueError(f"pickle protocol {argument}")
 
 
 def _check_tensors(found: Mapping[Any, Any], expected: Mapping[Any, Tensor]) -> None:
