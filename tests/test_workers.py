@@ -65,14 +65,16 @@ def numbers(result):
     return result.to_frame().drop(columns="seconds")
 
 
-def kill_when(path, processes, least):
-    """Kill processes as soon as the journal has so many cells."""
+def kill_when(path, processes, least, then=lambda: None):
+    """Kill processes as soon as the journal has so many cells, and go on with something."""
 
     def watch():
         while cells_in(path) < least:
             time.sleep(0.01)
         for process in processes:
             os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        then()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -89,14 +91,14 @@ def test_lost_workers_change_nothing(tmp_path):
         assert processes[0].wait() == -signal.SIGKILL
         assert len(client.scheduler_info()["workers"]) == 1
         pd.testing.assert_frame_equal(numbers(serial), numbers(one_left))
-        # The last one takes the data with it; a new one gets it again.
-        watcher = kill_when(tmp_path / "b.journal", processes[1:], 2)
-        late = threading.Timer(8, lambda: processes.append(add()))
-        late.start()
+        # The last one takes the data with it; a new one, which needs seconds to start, gets it
+        # again.
+        watcher = kill_when(
+            tmp_path / "b.journal", processes[1:], 2, lambda: processes.append(add())
+        )
         with pytest.warns(UserWarning, match="no Dask worker is there: waiting for one"):
             none_left = zm.sweep_id(X, dask=client, journal=tmp_path / "b.journal", **SETTINGS)
         watcher.join()
-        late.join()
         pd.testing.assert_frame_equal(numbers(serial), numbers(none_left))
 
 
