@@ -296,6 +296,7 @@ BOMB = npy_bytes(np.zeros((2, 2**25)))
         ("a.csv", f"a,y\n1,{10**30}\n2,5\n".encode(), "a: y holds integers of more than 64 bits"),
         ("a.csv", b"a,y\n1,u\n2,\n3,v\n", r"a: y holds 1 missing label\(s\), the first in row 1"),
         ("a.csv", b"a,y\n1,5\n2,\n3,6\n", "a: y holds nan as label in row 1"),
+        ("a.csv", b"\n" + (b"," * 100_000 + b"\n") * 3, "has 100001 columns, more than the 100000"),
         ("a.csv", b'"a\nb",c\nu,1\nv,2\n', r"columns that are not numbers \(a\?b\)"),
         ("a.csv", "a,ä\n1,2\n".encode("latin-1"), "is not a .csv table"),
         ("a.parquet", CSV, "is not a .parquet table"),

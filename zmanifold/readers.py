@@ -6,6 +6,7 @@ may unpack to 64 MiB or 200 times the size of its file, whichever is more.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import math
@@ -40,6 +41,7 @@ Array = NDArray[Any]
 FILE_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
 _IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 _LABEL_COLUMNS = ("y", "label", "labels", "target", "class")
+_MOST_COLUMNS = 100_000
 
 # Pillow would try every format that it knows on any file, those that start a program, too.
 _IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -173,6 +175,15 @@ def _read_table(path: Path, ending: str) -> tuple[Array, Array | None]:
 def _read_csv(path: Path) -> pd.DataFrame:
     import pandas as pd
 
+    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+        rows = csv.reader(stream)
+        n_columns = next((len(row) for row in rows if len(row) > 1 or "".join(row).strip()), 0)
+    if n_columns > _MOST_COLUMNS:
+        # Each costs pandas several KiB, a file two bytes.
+        raise InputError(
+            f"{path} has {n_columns} columns, more than the {_MOST_COLUMNS} that are read: save it "
+            "as .npy or .npz."
+        )
     with warnings.catch_warnings():
         # Values beyond the named columns are lost with no more than a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -197,7 +208,8 @@ def _features_and_labels(frame: pd.DataFrame, path: Path) -> tuple[Array, Array 
             f"{path} has the label columns {_some([names[i] for i in labelled])}: keep one."
         )
     features = [i for i in range(len(names)) if i not in labelled]
-    texts = [names[i] for i in features if frame.iloc[:, i].dtype.kind not in "biuf"]
+    kinds = [dtype.kind for dtype in frame.dtypes]
+    texts = [names[i] for i in features if kinds[i] not in "biuf"]
     if texts:
         raise InputError(
             f"{path} has columns that are not numbers ({_some(texts)}): encode or drop "
