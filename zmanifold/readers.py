@@ -397,6 +397,9 @@ def _read_npy_header(
             shape, fortran, dtype = parse(io.BytesIO(start + _read_up_to(stream, length, path)))
     except InputError:
         raise
+    except MemoryError:
+        # Python's parser says so of brackets within brackets.
+        raise InputError(f"{path} has a header nested too deeply: use np.save.") from None
     except Exception as error:
         # The header is a Python literal: whatever a damaged one makes the parser raise.
         raise InputError(
