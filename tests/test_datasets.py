@@ -238,7 +238,7 @@ BOMB = npy_bytes(np.zeros((2, 2**25)))
         ("a.npy", npy_bytes(X[0]), r"a: x has 1 dimension\(s\)"),
         (
             "a.npy",
-            b"\x93NUMPY\1\0" + (9000).to_bytes(2, "little") + b"(" * 9000,
+            b"\x93NUMPY\1\0" + (9000).to_bytes(2, "little") + b"-" * 9000,
             "header nested too deeply",
         ),
         ("a.npy", b"\x93NUMPY\2\0\xff\xff\xff\xff{", "its header is said to have 4294967295 bytes"),
