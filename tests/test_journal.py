@@ -311,6 +311,22 @@ def test_a_page_that_is_lost(tmp_path):
             journal.record("digits", "another cell", {})
 
 
+def test_a_row_longer_than_sqlite_can_hold(tmp_path):
+    path = tmp_path / "a.journal"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA page_size = 512")
+        database.execute("VACUUM")
+    with Journal(path):
+        pass
+    content = bytearray(path.read_bytes())
+    # The header of an index's row in SQLite's own table, behind the row's length and number.
+    start = content.index(bytes([6, 23, 61, 23, 1])) - 2
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot be used \(SQLite has no memory for it\): give"):
+        Journal(path)
+
+
 COMMAND = ["sweep-id", "helix-r3", "spirals", "--gamma", "0:3:0.25", "--seeds", "2"]
 
 

@@ -14,8 +14,9 @@ from zmanifold.errors import InputError, shown
 
 __all__ = ["Journal"]
 
-# SQLite's messages quote the file, and are decoded without care.
-_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+# SQLite's messages quote the file, and are decoded without care. A damaged file can ask for more
+# than SQLite ever allocates, which it reports as a lack of memory, without a word.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
 
 # "zmid" in ASCII marks the file as ours, the version its layout.
 _APPLICATION = 0x7A6D6964
@@ -44,6 +45,10 @@ def _tables(version: int) -> set[str]:
     """Return the statements that make the tables of a version."""
     statements = (text.split() for step in _STEPS[:version] for text in step.split(";"))
     return {" ".join(words) for words in statements if words[:1] == ["CREATE"]}
+
+
+def _reason(error: BaseException) -> str:
+    return shown(error) or "SQLite has no memory for it"
 
 
 class Journal:
@@ -182,7 +187,7 @@ class Journal:
             yield
         except (*_ERRORS, OSError) as error:
             raise InputError(
-                f"the journal {str(self.path)!r} cannot be used ({shown(error)}): give another "
+                f"the journal {str(self.path)!r} cannot be used ({_reason(error)}): give another "
                 "name, or remove the file if it is none of yours."
             ) from None
 
@@ -222,8 +227,8 @@ class Journal:
                 self._database.execute("ROLLBACK")
             if isinstance(error, _ERRORS):
                 raise OSError(
-                    f"the journal {str(self.path)!r} cannot be written ({error}): what it holds "
-                    "is safe, make room and go on with it."
+                    f"the journal {str(self.path)!r} cannot be written ({_reason(error)}): what it "
+                    "holds is safe, make room and go on with it."
                 ) from None
             raise
 
