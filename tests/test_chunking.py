@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import platform
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
-from zmanifold.chunking import chunks, run_chunks
+from zmanifold.chunking import chunks, return_freed_memory, run_chunks
 
 
 @pytest.mark.parametrize("total", [0, 1, 7, 64])
@@ -62,3 +65,19 @@ def test_a_failure_ends_the_other_threads_work(failing, one_thread):
     with pytest.raises(IndexError, match="the solver gave up"):
         run_chunks(work, 1000, 2, torch.device("cpu"))
     assert len(done) < 10
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others tell nothing")
+def test_freed_memory_goes_back():
+    def taken():
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1024
+
+    # Small enough to come from the heap, and the last one keeps its top in use.
+    blocks = [bytearray(2**16) for _ in range(3200)]
+    last = blocks.pop()
+    before = taken()
+    blocks.clear()
+    return_freed_memory()
+    assert taken() < before - 150
+    assert last is not None

@@ -189,6 +189,11 @@ def test_what_cannot_be_streamed_is_refused(tmp_path, rng, never_held):
     with pytest.raises(InputError, match=r"too little to go through a file .* at least \d+ MiB"):
         sweep.prepare_sweep(X, mixers=[None], memory_limit=2**27)
     assert streaming_memory(None) >= 2**26
+    # The shuffle alone takes 8 bytes a row.
+    X = torch.zeros(1, 2).expand(2**30, 2)
+    cells = sweep.Cells("big", Batches(X, None, None, 32, 0), 100, False, 2**33, "exact")
+    with pytest.raises(InputError, match=r"too little .* at least 12\d\d\d MiB"):
+        cells.room()
 
 
 def test_a_file_larger_than_the_limit(tmp_path):

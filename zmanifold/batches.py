@@ -140,17 +140,11 @@ class MixedRows:
     @property
     def numbers(self) -> Int64[Tensor, " batches"]:
         """The numbers of all batches."""
-        return torch.arange(len(self._members))
-
-    @cached_property
-    def _members(self) -> Int64[Tensor, "batches b"]:
-        """The originals of each batch; the last one is filled up from the first."""
-        b = self.batches.batch_size
-        return torch.cat([self.order, self.order[: -len(self.order) % b]]).view(-1, b)
+        return torch.arange(-(-len(self) // self.batches.batch_size))
 
     @cached_property
     def _seeds(self) -> NDArray[np.unsignedinteger[Any]]:
-        return _stream(self.seed, _BATCHES).generate_state(len(self._members), np.uint64)
+        return _stream(self.seed, _BATCHES).generate_state(len(self.numbers), np.uint64)
 
     def all(self) -> Float[Tensor, "n d"]:
         """Make them all."""
@@ -171,8 +165,11 @@ class MixedRows:
         self, numbers: Int64[Tensor, " some"], soft: Float[Tensor, "n K"] | None = None
     ) -> list[Float[Tensor, "m _"]]:
         """Make some batches, ascending; for given soft labels return the mixed labels, too."""
-        members, seeds = self._members[numbers], self._seeds[numbers.numpy()].tolist()
         source = self.batches
+        b = source.batch_size
+        seeds = self._seeds[numbers.numpy()].tolist()
+        # The last batch is filled up from the first.
+        members = self.order[(numbers[:, None] * b + torch.arange(b)) % len(self)]
         out = [source.points.new_empty((members.numel(), self.n_features), dtype=source.dtype)]
         if soft is not None:
             out.append(soft.new_empty((members.numel(), soft.shape[1])))
@@ -183,8 +180,7 @@ class MixedRows:
                 raise InputError(
                     f"mixer {self.mixer!r} made values that are not finite: check its arithmetic."
                 )
-        last = int(numbers[-1]) == len(self._members) - 1
-        surplus = self._members.numel() - len(self) if last else 0
+        surplus = max(0, (int(numbers[-1]) + 1) * b - len(self))
         return [values[: len(values) - surplus] for values in out]
 
     def _mix_linearly(

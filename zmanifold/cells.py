@@ -31,6 +31,9 @@ __all__ = ["ALPHA_FO", "Cells", "Outcome", "Strength", "Task", "as_strengths"]
 
 ALPHA_FO = 0.05
 
+# What a set whose rows are made anew keeps for each: its place in the shuffle, and a batch's seed.
+_ROW_BYTES = 12
+
 # A neighbourhood size with its row of the table, or why there is none.
 Outcome = tuple[int, dict[str, Any] | Exception]
 
@@ -114,7 +117,8 @@ class Cells:
         if self.held:
             memory = working_memory(self.memory_limit, self.batches.points.device)
         else:
-            memory = streaming_memory(self.memory_limit)
+            kept = _ROW_BYTES * len(self.batches.points) * share
+            memory = streaming_memory(self.memory_limit, kept)
         return Room(memory // share, tell)
 
     def measure(

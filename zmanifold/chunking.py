@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
 
-__all__ = ["Room", "chunks", "run_chunks"]
+__all__ = ["Room", "chunks", "return_freed_memory", "run_chunks"]
 
 Result = TypeVar("Result")
 
@@ -97,6 +99,31 @@ def run_chunks(
     finally:
         # A thread that is new to torch takes over what any thread set last.
         torch.set_num_threads(threads)
+
+
+def return_freed_memory() -> None:
+    """Hand memory that was freed back to the system, where the C library keeps it.
+
+    glibc keeps blocks that were freed for the thread that had them: without this, phases with
+    blocks of different sizes take the sum of what each of them needs.
+
+    Examples
+    --------
+    >>> from zmanifold.chunking import return_freed_memory
+    >>> return_freed_memory()
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], object] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, TypeError, AttributeError):
+        # Windows has no library of the process itself, macOS and musl do not trim.
+        return None
 
 
 class Room:

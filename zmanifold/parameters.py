@@ -143,7 +143,7 @@ def holds(n_bytes: int, memory_limit: int | None) -> bool:
     return n_bytes <= (_free_memory() // 2 if memory_limit is None else memory_limit)
 
 
-def streaming_memory(memory_limit: int | None) -> int:
+def streaming_memory(memory_limit: int | None, kept: int = 0) -> int:
     """Bytes that the routines may use which go through a memory-mapped file.
 
     Here the limit is one on all of the process's anonymous memory: what it has taken already,
@@ -153,6 +153,8 @@ def streaming_memory(memory_limit: int | None) -> int:
     ----------
     memory_limit : int or None
         What the user allows; by default half of what is free.
+    kept : int, default=0
+        Bytes that are needed besides, all the time.
 
     Returns
     -------
@@ -167,7 +169,7 @@ def streaming_memory(memory_limit: int | None) -> int:
     if memory_limit is None:
         return max(_LEAST_STREAMING, min(_MOST_MEMORY, _free_memory() // 2))
     taken = _status("/proc/self/status", r"^RssAnon: *(\d+) kB")
-    taken = _RESERVE + (1024 * int(taken) if math.isfinite(taken) else _RESERVE)
+    taken = kept + _RESERVE + (1024 * int(taken) if math.isfinite(taken) else _RESERVE)
     left = check_count("memory_limit", memory_limit) - taken
     if left < _LEAST_STREAMING:
         least = math.ceil((taken + _LEAST_STREAMING) / 2**20)

@@ -289,7 +289,6 @@ def _webp_size(content: bytes) -> tuple[int, int]:
     """Return the size of a WebP image, whose decoder makes room for it as soon as it is opened."""
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
         return 0, 0
-
     if content[12:16] == b"VP8X":
         width, height = content[24:27], content[27:30]
         return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zmanifold.arrays import largest_magnitude, rescaled, scale_exponent, shifted
 from zmanifold.batches import MixedRows
-from zmanifold.chunking import chunks, run_chunks
+from zmanifold.chunking import chunks, return_freed_memory, run_chunks
 from zmanifold.dimension import fukunaga_olsen, greatest_norm
 from zmanifold.filtering import Filter, full_precision, product, suits_a_tree
 from zmanifold.products import SPARE_CANDIDATES
@@ -141,6 +141,7 @@ class Stream:
                 memory=self.memory // 4,
                 largest_norm=self.norm,
             )
+            return_freed_memory()
         return dimension, degenerate
 
     def _search(
@@ -274,6 +275,7 @@ class Stream:
             work(part.start * b, min(part.stop * b, n))
 
         run_chunks(call, -(-n // b), self._batches_at_a_time(row_bytes), self.centre.device)
+        return_freed_memory()
 
     def _each_block(
         self, work: Callable[[int, Float[Tensor, "m d"]], object], row_bytes: int
@@ -300,4 +302,5 @@ class Stream:
         # At worst each row needs a batch of its own.
         batch_bytes = _ROW_BYTES * batches.batch_size * self.rows.n_features
         run_chunks(work, len(positions), self.memory // 4 // batch_bytes, out.device)
+        return_freed_memory()
         return out
