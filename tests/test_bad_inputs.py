@@ -339,7 +339,12 @@ ROWS = [
     ("batch size after =", f"{SWEEP} --batch-size=2.5", 2, ("'--batch-size'", "'2.5'")),
     ("seeds 0", f"{SWEEP} --seeds 0", 2, "seeds=0 is too small: give an integer >= 1"),
     ("seeds negative", f"{SWEEP} --seeds -1", 2, "seeds=-1 is too small: give an integer >= 1"),
-    ("seeds huge", f"{SWEEP} --seeds 1000000000000", 2, ("'--seeds'", "1000000000000")),
+    (
+        "seeds huge",
+        f"{SWEEP} --seeds 1000000000000",
+        2,
+        "seeds=1000000000000 is too large: give an integer <= 1000000",
+    ),
     ("seeds a list", f"{SWEEP} --seeds 0,1", 2, ("'--seeds'", "'0,1'", "--help says what")),
     ("queries 0", f"{SWEEP} --n-queries 0", 2, "n_queries=0 is too small: give an integer"),
     ("queries 1", f"{SWEEP} --n-queries 1", 2, "n_queries=1 is too small: give an integer"),
@@ -453,6 +458,12 @@ ROWS = [
     ),
     ("out with settings there", f"{SWEEP} --out sidecar.csv", 2, "'sidecar.json' exists: give"),
     ("out with a journal there", f"{SWEEP} --out journal.csv", 2, "'journal.journal' exists: give"),
+    (
+        "journal with a long name",
+        f"{SWEEP} --out {'n' * 240}.csv",
+        2,
+        ("(File name too long", "give another name"),
+    ),
     ("out with a long name", f"{SWEEP} --out {'n' * 300}.csv", 2, "(File name too long): choose"),
     (
         "out the input",

@@ -92,7 +92,7 @@ def sweep_id(
     alpha: Alpha = 1.0,
     n_mix: NMix = None,
     batch_size: Annotated[int, typer.Option(help="Samples mixed with one another.")] = 32,
-    seeds: Annotated[int, typer.Option(max=10**6, help="Number of seeds: 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, ...")] = 3,
     n_queries: Annotated[
         int | None, typer.Option(help="Estimate at so many random points; all by default.")
     ] = None,

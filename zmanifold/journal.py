@@ -47,8 +47,8 @@ def _tables(version: int) -> set[str]:
     return {" ".join(words) for words in statements if words[:1] == ["CREATE"]}
 
 
-def _reason(error: BaseException) -> str:
-    return shown(error) or "SQLite has no memory for it"
+def _reason(error: BaseException | None) -> str:
+    return shown(getattr(error, "strerror", None) or error) or "SQLite has no memory for it"
 
 
 class Journal:
@@ -79,6 +79,8 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with self._readable(), contextlib.ExitStack() as opening:
+            # SQLite needs this file, too: a name that is too long for it is refused here.
+            Path(f"{self.path}-journal").exists()
             # Each statement is a transaction of its own; writers wait for one another.
             self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             opening.callback(self._database.close)
@@ -186,8 +188,10 @@ class Journal:
         try:
             yield
         except (*_ERRORS, OSError) as error:
+            # Of what a transaction says, the reason.
+            reason = _reason(error.__context__ if error.__suppress_context__ else error)
             raise InputError(
-                f"the journal {str(self.path)!r} cannot be used ({_reason(error)}): give another "
+                f"the journal {str(self.path)!r} cannot be used ({reason}): give another "
                 "name, or remove the file if it is none of yours."
             ) from None
 

@@ -71,6 +71,9 @@ COLUMNS = (
 # Values that are hashed at a time.
 _HASHED = 2**22
 
+# More would be a mistake, and a list of all cells.
+_MOST_SEEDS = 10**6
+
 
 @dataclass(frozen=True, eq=False)
 class SweepResult:
@@ -346,7 +349,7 @@ def prepare_sweep(
         check_n_neighbors(k, n, least=2)
     batch_size = check_batch_size(batch_size, n)
     seed_values = (
-        list(range(check_count("seeds", seeds)))
+        list(range(check_count("seeds", seeds, most=_MOST_SEEDS)))
         if isinstance(seeds, (int, np.integer))
         else as_counts("seeds", seeds, least=0)
     )
