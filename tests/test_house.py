@@ -111,3 +111,15 @@ def test_the_readmes_table_is_the_figures():
     assert table in readme
     for row in sidecar["table"]:
         assert f"{row['original']:.2f} | {row['mixup']:.2f}" in table
+
+
+def test_the_readme_tells_what_the_long_runs_measured():
+    results = ROOT / "experiments" / "results"
+    readme = (ROOT / "README.md").read_text()
+    large = json.loads((results / "large.json").read_text())
+    assert large["same_table"]
+    for run in large["runs"].values():
+        assert f"| {run['seconds']} | {run['peak_anonymous_mib']} MiB |" in readme
+    fuzz = json.loads((results / "fuzz.json").read_text())
+    assert sum(kind["cases"] for kind in fuzz["kinds"].values()) == fuzz["cases"]
+    assert f"{fuzz['cases']:,} cases" in readme
