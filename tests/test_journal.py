@@ -330,6 +330,17 @@ def test_a_row_longer_than_sqlite_can_hold(tmp_path):
 COMMAND = ["sweep-id", "helix-r3", "spirals", "--gamma", "0:3:0.25", "--seeds", "2"]
 
 
+def test_no_room_for_a_journal(tmp_path):
+    def restrict():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    full = shell(*COMMAND, "--out", tmp_path / "a.csv", preexec_fn=restrict)
+    out, error = full.communicate()
+    assert (full.returncode, out) == (2, "")
+    assert "cannot be used" in error
+    assert error.endswith("give another name, or make room.\n")
+
+
 @cache
 def whole_table(*options):
     ran = shell(*COMMAND, *options)
@@ -377,8 +388,8 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path):
     full = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", preexec_fn=restrict)
     _, error = full.communicate()
     assert full.returncode == 1
-    assert error.startswith("zmanifold: failed: OSError: the journal")
-    assert "make room and go on with it" in error
+    assert error.startswith("zmanifold: failed: the journal")
+    assert error.endswith("make room and go on; the same command with --resume goes on.\n")
     assert error.count("\n") == 1
     kept = cells_in(tmp_path / "a.journal")
     assert 1 <= kept < 2 * 15 * 2

@@ -522,13 +522,19 @@ def _parsers(error: Any, arguments: list[str]) -> str:
 
 @contextlib.contextmanager
 def _stoppable(kept: str | None) -> Iterator[None]:
-    """End on Ctrl-C or SIGTERM with one line that says how to go on."""
+    """End on Ctrl-C, SIGTERM or a full disk with one line that says how to go on."""
+    remedy = "the same command with --resume goes on"
     try:
         yield
     except KeyboardInterrupt as stop:
-        said = "" if kept is None else f": {kept}, the same command with --resume goes on"
+        said = "" if kept is None else f": {kept}, {remedy}"
         typer.echo(f"zmanifold: stopped{said}.", err=True)
         raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+    except OSError as error:
+        if kept is None:
+            raise
+        said = str(error).removesuffix(".")
+        raise typer.Exit(_complain(f"failed: {said}; {remedy}.", 1)) from None
 
 
 def _complain(message: str, code: int) -> int:

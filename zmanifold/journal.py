@@ -18,6 +18,9 @@ __all__ = ["Journal"]
 # than SQLite ever allocates, which it reports as a lack of memory, without a word.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
 
+# What SQLite says of a full disk, and of a quota or a limit on the size of files.
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
 # "zmid" in ASCII marks the file as ours, the version its layout.
 _APPLICATION = 0x7A6D6964
 _VERSION = 2
@@ -189,10 +192,12 @@ class Journal:
             yield
         except (*_ERRORS, OSError) as error:
             # Of what a transaction says, the reason.
-            reason = _reason(error.__context__ if error.__suppress_context__ else error)
+            reason = error.__context__ if error.__suppress_context__ else error
+            full = getattr(reason, "sqlite_errorcode", 0) & 255 in _FULL
+            remedy = "make room" if full else "remove the file if it is none of yours"
             raise InputError(
-                f"the journal {str(self.path)!r} cannot be used ({reason}): give another "
-                "name, or remove the file if it is none of yours."
+                f"the journal {str(self.path)!r} cannot be used ({_reason(reason)}): give another "
+                f"name, or {remedy}."
             ) from None
 
     def _pairs(self, query: str, sweep: str) -> list[tuple[str, str]]:
@@ -232,7 +237,7 @@ class Journal:
             if isinstance(error, _ERRORS):
                 raise OSError(
                     f"the journal {str(self.path)!r} cannot be written ({_reason(error)}): what it "
-                    "holds is safe, make room and go on with it."
+                    "holds is safe, make room and go on."
                 ) from None
             raise
 
