@@ -102,6 +102,32 @@ def test_lost_workers_change_nothing(tmp_path):
         pd.testing.assert_frame_equal(numbers(serial), numbers(none_left))
 
 
+def test_a_worker_lost_while_it_gets_the_data(tmp_path):
+    X = zm.make_helix(1000, random_state=0)[0]
+    with cluster(tmp_path, 2) as (client, processes, _), patience(60):
+        # It takes the data no more, but nobody knows yet.
+        processes[0].send_signal(signal.SIGSTOP)
+        threading.Timer(2, processes[0].kill).start()
+        found = zm.sweep_id(X, dask=client, **SETTINGS)
+    pd.testing.assert_frame_equal(numbers(found), numbers(zm.sweep_id(X, **SETTINGS)))
+
+
+@contextlib.contextmanager
+def patience(seconds):
+    """Fail where nothing would ever end."""
+
+    def give_up(*_):
+        raise AssertionError(f"nothing came in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_workers_on_this_machine(tmp_path, monkeypatch):
     """Of a file too large to be held only the name travels; failures come back with reasons."""
     rng = np.random.default_rng(0)

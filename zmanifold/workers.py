@@ -18,7 +18,7 @@ from zmanifold.errors import InputError
 from zmanifold.parameters import resolve_device
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client, Future, LocalCluster
 
 __all__ = ["check_dask", "compute", "connected"]
 
@@ -28,7 +28,7 @@ _RULE = "give tcp://HOST:PORT of a running scheduler, or local:N for N worker pr
 _PATIENCE = 10
 
 # How often cells are handed out anew that were lost with all workers.
-_TRIES = 3
+_TRIES = 10
 
 
 def check_dask(where: object) -> None:
@@ -144,10 +144,18 @@ def compute(
     for attempt in range(_TRIES):
         if not left:
             return
+        last = attempt == _TRIES - 1
         if not client.scheduler_info()["workers"]:
             warnings.warn("no Dask worker is there: waiting for one.", stacklevel=2)
             client.wait_for_workers(1)
-        shared = client.scatter(sent, broadcast=True, hash=False)
+        try:
+            shared = client.scatter(sent, hash=False)
+        except (OSError, KeyError):
+            # The worker that was to take it died just then.
+            if last:
+                raise
+            continue
+        copies = _copied(client, shared)
         futures = {client.submit(_measure, shared, task, device, pure=False): task for task in left}
         left = []
         try:
@@ -160,7 +168,7 @@ def compute(
                         warnings.warn(message, ResourceWarning, stacklevel=2)
                 except CancelledError as error:
                     # The data was lost with the last worker.
-                    if attempt < _TRIES - 1:
+                    if not last:
                         left.append(task)
                         continue
                     outcomes = [(k, error) for k in task[2]]
@@ -168,7 +176,31 @@ def compute(
                     outcomes = [(k, error) for k in task[2]]
                 yield task, outcomes
         finally:
-            client.cancel([*futures, shared])
+            client.cancel([*futures, *copies, shared])
+
+
+def _copied(client: Client, shared: Future[Any]) -> list[Future[Any]]:
+    """Let every worker fetch its copy of what one of them has.
+
+    Tasks are given to workers that have a copy. Dask's own broadcast would wait for ever for a
+    worker that dies meanwhile.
+    """
+    from distributed import CancelledError, wait
+
+    def there() -> list[str]:
+        return list(client.scheduler_info(-1)["workers"])
+
+    copies = {
+        client.submit(_kept, shared, workers=[worker], pure=False): worker for worker in there()
+    }
+    while left := [future for future in copies if not future.done() and copies[future] in there()]:
+        with contextlib.suppress(TimeoutError, CancelledError):
+            wait(left, timeout=1)
+    return list(copies)
+
+
+def _kept(_: Cells) -> None:
+    """Nothing is done with it: a worker has it now."""
 
 
 def _measure(cells: Cells, task: Task, device: str) -> tuple[list[Outcome], list[str]]:
