@@ -15,10 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 from zmanifold import cli, storage, sweep
 
-from processes import cells_in
+from processes import cells_in, table_in
 
 # What the command imports when it is called, before the first fork.
 IMPORTED = storage, sweep
@@ -44,16 +43,12 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path).drop(columns="seconds")
-
-
 def main(folder: Path, kills: int, seed: int) -> None:
     for name in ("compiled", "whole"):
         clock = time.perf_counter()
         assert ended(begun("--out", folder / f"{name}.csv")) == 0
         duration = time.perf_counter() - clock
-    whole = table(folder / "whole.csv")
+    whole = table_in(folder / "whole.csv")
     rng = random.Random(seed)
     for i in range(kills):
         run = folder / str(i)
@@ -64,7 +59,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
         ended(pid)
         finished = cells_in(run / "a.journal")
         code = ended(begun("--out", run / "a.csv", "--resume"))
-        same = code == 0 and table(run / "a.csv").equals(whole)
+        same = code == 0 and table_in(run / "a.csv").equals(whole)
         print(finished, len(whole), code, same, flush=True)
         shutil.rmtree(run)
 

@@ -8,14 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from processes import cells_in, shell
+from processes import cells_in, shell, table_in, wait_for_cells, whole_table
 
 COMMAND = ["sweep-id", "helix-r3", "--n-samples", "4096", "--neighbors", "64", "--seeds", "2"]
 FOLDER = Path(__file__).parent
@@ -56,21 +54,8 @@ def closed(tmp_path):
     folder.chmod(0o755)
 
 
-def wait_for_cells(path, least):
-    deadline = time.monotonic() + 60
-    while cells_in(path) < least and time.monotonic() < deadline:
-        time.sleep(0.005)
-
-
-@cache
-def whole_table():
-    out, error = shell(*COMMAND).communicate()
-    assert error == ""
-    return pd.read_csv(io.StringIO(out)).drop(columns="seconds")
-
-
 def check_table(path):
-    pd.testing.assert_frame_equal(pd.read_csv(path).drop(columns="seconds"), whole_table())
+    pd.testing.assert_frame_equal(table_in(path), whole_table(*COMMAND))
 
 
 def test_a_read_only_folder_is_refused_at_once(closed):
@@ -110,9 +95,9 @@ def test_a_folder_that_is_removed_in_the_middle(tmp_path):
     assert error.count("\n") == 1
     assert "a.journal' is gone: its finished cells go to the output." in error
     assert not folder.exists()
-    kept = pd.read_csv(io.StringIO(out)).drop(columns="seconds")
+    kept = table_in(io.StringIO(out))
     assert 3 <= len(kept) < 36
-    assert len(kept.merge(whole_table())) == len(kept)
+    assert len(kept.merge(whole_table(*COMMAND))) == len(kept)
 
 
 def test_two_commands_on_one_journal(tmp_path):

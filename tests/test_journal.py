@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -22,7 +18,7 @@ from zmanifold.datasets import Dataset
 from zmanifold.errors import InputError
 from zmanifold.journal import Journal
 
-from processes import cells_in, shell
+from processes import cells_in, limited_files, shell, table_in, wait_for_cells, whole_table
 
 X = zm.make_helix(300, random_state=0)[0]
 MIXERS = [None, zm.Mixup(), zm.ZetaMixup(2.0)]
@@ -331,22 +327,11 @@ COMMAND = ["sweep-id", "helix-r3", "spirals", "--gamma", "0:3:0.25", "--seeds", 
 
 
 def test_no_room_for_a_journal(tmp_path):
-    def restrict():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-
-    full = shell(*COMMAND, "--out", tmp_path / "a.csv", preexec_fn=restrict)
+    full = shell(*COMMAND, "--out", tmp_path / "a.csv", preexec_fn=limited_files(8192))
     out, error = full.communicate()
     assert (full.returncode, out) == (2, "")
     assert "cannot be used" in error
     assert error.endswith("give another name, or make room.\n")
-
-
-@cache
-def whole_table(*options):
-    ran = shell(*COMMAND, *options)
-    out, error = ran.communicate()
-    assert ran.returncode == 0, error
-    return pd.read_csv(io.StringIO(out)).drop(columns="seconds")
 
 
 def check_that_it_goes_on(folder, options):
@@ -354,17 +339,14 @@ def check_that_it_goes_on(folder, options):
     resumed = shell(*COMMAND, *options, "--out", folder / "a.csv", "--resume")
     _, error = resumed.communicate()
     assert resumed.returncode == 0, error
-    found = pd.read_csv(folder / "a.csv").drop(columns="seconds")
-    pd.testing.assert_frame_equal(found, whole_table(*options))
+    pd.testing.assert_frame_equal(table_in(folder / "a.csv"), whole_table(*COMMAND, *options))
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
     options = ["--neighbors", "64", "--n-samples", "6000"]
     stopped = shell(*COMMAND, *options, "--out", tmp_path / "a.csv")
-    deadline = time.monotonic() + 60
-    while cells_in(tmp_path / "a.journal") < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_cells(tmp_path / "a.journal", 5)
     os.kill(stopped.pid, sent)
     _, error = stopped.communicate()
     before = cells_in(tmp_path / "a.journal")
@@ -380,12 +362,8 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
 def test_a_full_disk_keeps_what_is_finished(tmp_path):
     """A limit on the size of files stands for the disk: the journal no longer grows."""
     options = ["--neighbors", "8", "--n-samples", "300"]
-    limit = 28 * 1024
-
-    def restrict():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    full = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", preexec_fn=restrict)
+    limit = limited_files(28 * 1024)
+    full = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", preexec_fn=limit)
     _, error = full.communicate()
     assert full.returncode == 1
     assert error.startswith("zmanifold: failed: the journal")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -150,8 +151,6 @@ def check_embeddable(
             "train_x holds samples that are all alike, of which the t-SNE embedding would not be "
             "finite: check the features."
         )
-    try:
-        import openTSNE  # noqa: F401
-    except ImportError:
-        raise InputError("t-SNE needs openTSNE: pip install 'zmanifold[tsne]'.") from None
+    if find_spec("openTSNE") is None:
+        raise InputError("t-SNE needs openTSNE: pip install 'zmanifold[tsne]'.")
     return x, placed

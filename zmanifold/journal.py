@@ -50,7 +50,7 @@ def _tables(version: int) -> set[str]:
     return {" ".join(words) for words in statements if words[:1] == ["CREATE"]}
 
 
-def _reason(error: BaseException | None) -> str:
+def _reason(error: Exception) -> str:
     return shown(getattr(error, "strerror", None) or error) or "SQLite has no memory for it"
 
 
@@ -138,7 +138,7 @@ class Journal:
         OSError
             If it cannot be written; what was recorded before stays.
         """
-        with self._transaction():
+        with self._writable(), self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO cell VALUES (?, ?, ?)", (sweep, key, json.dumps(dict(row)))
             )
@@ -152,7 +152,7 @@ class Journal:
         OSError
             If it cannot be written; what was recorded before stays.
         """
-        with self._transaction():
+        with self._writable(), self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (sweep, key, reason)
             )
@@ -169,11 +169,9 @@ class Journal:
 
     def _begin(self, sweep: str, settings: Mapping[str, Any]) -> None:
         text = json.dumps(dict(settings), sort_keys=True)
-        with self._readable():
-            self._database.execute("INSERT OR IGNORE INTO sweep VALUES (?, ?)", (sweep, text))
-            found = self._database.execute(
-                "SELECT settings FROM sweep WHERE name = ?", (sweep,)
-            ).fetchall()
+        self._database.execute("INSERT OR IGNORE INTO sweep VALUES (?, ?)", (sweep, text))
+        query = "SELECT settings FROM sweep WHERE name = ?"
+        found = self._database.execute(query, (sweep,)).fetchall()
         before, now = self._mapping(found[0][0] if found else None), json.loads(text)
         changed = [
             f"{shown(name, 40)}={before.get(name)!r:.60}, now {now.get(name)!r:.60}"
@@ -191,13 +189,21 @@ class Journal:
         try:
             yield
         except (*_ERRORS, OSError) as error:
-            # Of what a transaction says, the reason.
-            reason = error.__context__ if error.__suppress_context__ else error
-            full = getattr(reason, "sqlite_errorcode", 0) & 255 in _FULL
+            full = getattr(error, "sqlite_errorcode", 0) & 255 in _FULL
             remedy = "make room" if full else "remove the file if it is none of yours"
             raise InputError(
-                f"the journal {str(self.path)!r} cannot be used ({_reason(reason)}): give another "
+                f"the journal {str(self.path)!r} cannot be used ({_reason(error)}): give another "
                 f"name, or {remedy}."
+            ) from None
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except _ERRORS as error:
+            raise OSError(
+                f"the journal {str(self.path)!r} cannot be written ({_reason(error)}): what it "
+                "holds is safe, make room and go on."
             ) from None
 
     def _pairs(self, query: str, sweep: str) -> list[tuple[str, str]]:
@@ -230,15 +236,10 @@ class Journal:
             self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             # A full disk has rolled it back already.
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            if isinstance(error, _ERRORS):
-                raise OSError(
-                    f"the journal {str(self.path)!r} cannot be written ({_reason(error)}): what it "
-                    "holds is safe, make room and go on."
-                ) from None
             raise
 
     def _check(self) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from zmanifold.approximate import RECALL_SAMPLE, check_method
-from zmanifold.arrays import as_points, check_points, point_dtype
+from zmanifold.arrays import check_points, point_dtype
 from zmanifold.batches import Batches, check_batch_size
 from zmanifold.cells import ALPHA_FO, Cells, Outcome, Strength, Task, as_strengths
 from zmanifold.chunking import chunks
@@ -316,12 +316,12 @@ def prepare_sweep(
         dataset = Dataset(dataset_or_array, None, None, None, "array")
     raw = check_points(dataset.points, min_features=2)
     n, d = raw.shape
-    if not elsewhere:
-        where = resolve_device(device, like=dataset.points)
-    else:
+    if elsewhere:
         where = torch.device("cpu")
         if device != "auto":
             named_device(device)
+    else:
+        where = resolve_device(device, like=dataset.points)
     # The mixed copy and the search's float32 copy of it.
     copies = n * d * (point_dtype(raw).itemsize + 4)
     held, place = True, None
@@ -332,7 +332,7 @@ def prepare_sweep(
                 f"batch, and would take {copies} bytes: save it as float32, or raise memory_limit."
             )
         held, place = False, Place.of(dataset.points)
-    points = as_points(raw) if held else raw
+    points = raw.to(point_dtype(raw)).contiguous() if held else raw
     if dataset.labels is not None and len(dataset.labels) != n:
         raise InputError(
             f"labels has {len(dataset.labels)} entries for {n} points: give one label a point."

@@ -187,16 +187,13 @@ def _copied(client: Client, shared: Future[Any]) -> list[Future[Any]]:
     """
     from distributed import CancelledError, wait
 
-    def there() -> list[str]:
-        return list(client.scheduler_info(-1)["workers"])
-
-    copies = {
-        client.submit(_kept, shared, workers=[worker], pure=False): worker for worker in there()
-    }
-    while left := [future for future in copies if not future.done() and copies[future] in there()]:
+    there = client.scheduler_info(-1)["workers"]
+    copies = {name: client.submit(_kept, shared, workers=[name], pure=False) for name in there}
+    while left := [copies[name] for name in copies.keys() & there if not copies[name].done()]:
         with contextlib.suppress(TimeoutError, CancelledError):
             wait(left, timeout=1)
-    return list(copies)
+        there = client.scheduler_info(-1)["workers"]
+    return list(copies.values())
 
 
 def _kept(_: Cells) -> None:
