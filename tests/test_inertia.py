@@ -33,7 +33,7 @@ def adversarial():
 def counted(X, indices, alpha=0.05):
     q = len(indices)
     out = np.full(q, -1), np.ones(q, bool), np.zeros(q, bool)
-    inertia.count_significant(X, indices, alpha, 0.0, *out)
+    inertia.count_significant(X, indices, np.arange(q), alpha, 0.0, *out)
     return out
 
 

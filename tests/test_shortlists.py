@@ -49,12 +49,36 @@ def test_measuring_against_the_loop(dtype, padding, rng):
     candidates = np.stack([rng.permutation(np.delete(np.arange(60), i)) for i in range(60)])
     candidates = np.insert(candidates, rng.integers(0, 59, padding), -1, axis=1)
     expected_d, expected_i = oracles.neighbors(X, 25)
+    order = rng.permutation(60)
     distances, indices = np.empty((60, 25)), np.empty((60, 25), np.int64)
-    shortlists.measure(X, X, candidates, distances, indices)
+    shortlists.measure(X, X, candidates, order, distances, indices)
     np.testing.assert_array_equal(indices, expected_i)
     np.testing.assert_allclose(distances, expected_d, rtol=1e-13)
     farthest, again = np.empty((60, 1)), np.empty((60, 25), np.int64)
-    shortlists.measure(X, X, candidates, farthest, again, in_order=False)
+    shortlists.measure(X, X, candidates, order, farthest, again, in_order=False)
     np.testing.assert_array_equal(farthest[:, 0], distances[:, -1])
     np.testing.assert_array_equal(again[:, -1], indices[:, -1])
     np.testing.assert_array_equal(np.sort(again), np.sort(indices))
+
+
+def test_a_walk_visits_every_row_once(monkeypatch, rng):
+    """Whatever the lists: two cliques, lists of nobody, rows that nobody lists."""
+    monkeypatch.setattr(shortlists, "_CACHE_BYTES", 0)
+    points = np.zeros((200, 2))
+    cliques = np.stack([rng.permutation(100) + 100 * (i >= 100) for i in rng.permutation(200)])
+    for lists in (cliques, np.full((200, 3), -1), rng.integers(-1, 200, (200, 2), np.int32)):
+        order = shortlists.walk(lists, points)
+        np.testing.assert_array_equal(np.sort(order), np.arange(200))
+    # Neighbours on a line that is shuffled: nearly every step goes to one of them.
+    place = rng.permutation(3000)
+    row_at = np.argsort(place)
+    lists = np.stack([row_at[(place + step) % 3000] for step in (-2, -1, 1, 2)], axis=1)
+    order = shortlists.walk(lists, np.zeros((3000, 2)))
+    steps = np.abs(np.diff(place[order]))
+    assert (np.minimum(steps, 3000 - steps) <= 2).mean() > 0.99
+
+
+def test_points_that_a_cache_holds_are_visited_as_they_come():
+    lists = np.array([[2], [0], [1]])
+    np.testing.assert_array_equal(shortlists.walk(lists, np.zeros((3, 2))), np.arange(3))
+    np.testing.assert_array_equal(shortlists.walk(lists, np.zeros((5, 10**6))), np.arange(3))

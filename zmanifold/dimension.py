@@ -299,14 +299,14 @@ def _count(
 ) -> None:
     """Count on a CPU, without computing the eigenvalues, where that is proven to be the same."""
     from zmanifold.inertia import count_significant
+    from zmanifold.shortlists import walk
 
     data, rows = points.numpy(), indices.numpy()
-    dimension, degenerate, proven = (values.numpy() for values in out)
+    results = [values.numpy() for values in out]
+    order = walk(rows, data)
 
     def work(part: slice) -> None:
-        count_significant(
-            data, rows[part], alpha, rounding, dimension[part], degenerate[part], proven[part]
-        )
+        count_significant(data, rows, order[part], alpha, rounding, *results)
 
     run_chunks(work, len(rows), 1024, points.device)
 

@@ -20,6 +20,9 @@ _strict = kernel()
 _UNIT_ROUNDOFF = 2.0**-53
 _SHIFTS_AT_ONCE = 8
 
+# Rows are multiplied in parts of so many columns.
+_PART = 256
+
 # Of a matrix whose trace is 1, a sum of squares that cannot matter.
 _NEGLIGIBLE = 1e-250
 
@@ -27,6 +30,7 @@ _NEGLIGIBLE = 1e-250
 def count_significant(
     points: Float[np.ndarray, "n d"],
     indices: Int64[np.ndarray, "q k"],
+    order: Int64[np.ndarray, " p"],
     alpha: float,
     rounding: float,
     dimension: Int64[np.ndarray, " q"],
@@ -47,6 +51,8 @@ def count_significant(
         Points whose squares neither overflow nor vanish.
     indices : ndarray of shape (q, k)
         Row numbers of the neighbourhoods.
+    order : ndarray of shape (p,)
+        Which neighbourhoods to count. Those that share points in a row spare the memory work.
     alpha : float
         The fraction of the largest eigenvalue.
     rounding : float
@@ -59,19 +65,19 @@ def count_significant(
     >>> import numpy as np
     >>> from zmanifold.inertia import count_significant
     >>> points = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.1]])
+    >>> rows = np.array([[0, 1, 2], [1, 1, 1]])
     >>> out = np.zeros(2, np.int64), np.zeros(2, bool), np.zeros(2, bool)
-    >>> count_significant(points, np.array([[0, 1, 2], [1, 1, 1]]), 0.05, 1e-12, *out)
+    >>> count_significant(points, rows, np.arange(2), 0.05, 1e-12, *out)
     >>> [values.tolist() for values in out]
     [[1, 0], [False, True], [True, True]]
     """
-    _count(points, indices, alpha, rounding, dimension, degenerate, proven)
+    _count(points, indices, order, alpha, rounding, dimension, degenerate, proven)
 
 
 @_kernel
 @no_type_check
-def _count(points, indices, alpha, rounding, dimension, degenerate, proven):
-    q, k = indices.shape
-    d = points.shape[1]
+def _count(points, indices, order, alpha, rounding, dimension, degenerate, proven):
+    k, d = indices.shape[1], points.shape[1]
     by_features = d <= k
     m, length = min(k, d), max(k, d)
     # Rows a power of two apart would share few lines of the cache; the rest stays zero.
@@ -82,7 +88,7 @@ def _count(points, indices, alpha, rounding, dimension, degenerate, proven):
     v, w, p = np.empty(m), np.empty(m), np.empty(m)
     # Differences, their mean, the products, the reflections and the pivots, with room to spare.
     error = (length + 64 * m * m + 8 * k + 100) * _UNIT_ROUNDOFF
-    for i in range(q):
+    for i in order:
         if by_features:
             _gather_features(points, indices[i], centred)
         else:
@@ -151,51 +157,51 @@ def _gather_features(points, rows, centred):
 @_kernel
 @no_type_check
 def _products(rows, out):
-    """Write the products of rows with each other below and on the diagonal, 4 x 4 at a time."""
+    """Write the products of rows with each other below and on the diagonal, 4 x 4 at a time.
+
+    Of all rows first those parts that stay together in the cache.
+    """
     m, length = rows.shape
     whole = m - m % 4
-    for i in range(0, whole, 4):
-        x0, x1, x2, x3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
-        for j in range(0, i + 1, 4):
-            y0, y1, y2, y3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
-            s00 = s01 = s02 = s03 = 0.0
-            s10 = s11 = s12 = s13 = 0.0
-            s20 = s21 = s22 = s23 = 0.0
-            s30 = s31 = s32 = s33 = 0.0
-            for c in range(length):
-                a0, a1, a2, a3 = x0[c], x1[c], x2[c], x3[c]
-                b0, b1, b2, b3 = y0[c], y1[c], y2[c], y3[c]
-                s00, s01, s02, s03 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2, s03 + a0 * b3
-                s10, s11, s12, s13 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2, s13 + a1 * b3
-                s20, s21, s22, s23 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2, s23 + a2 * b3
-                s30, s31, s32, s33 = s30 + a3 * b0, s31 + a3 * b1, s32 + a3 * b2, s33 + a3 * b3
-            out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3] = s00, s01, s02, s03
-            out[i + 1, j], out[i + 1, j + 1], out[i + 1, j + 2], out[i + 1, j + 3] = (
-                s10,
-                s11,
-                s12,
-                s13,
-            )
-            out[i + 2, j], out[i + 2, j + 1], out[i + 2, j + 2], out[i + 2, j + 3] = (
-                s20,
-                s21,
-                s22,
-                s23,
-            )
-            out[i + 3, j], out[i + 3, j + 1], out[i + 3, j + 2], out[i + 3, j + 3] = (
-                s30,
-                s31,
-                s32,
-                s33,
-            )
-    for i in range(whole, m):
-        x = rows[i]
-        for j in range(i + 1):
-            y = rows[j]
-            s = 0.0
-            for c in range(length):
-                s += x[c] * y[c]
-            out[i, j] = s
+    for r in range(m):
+        out[r, : r + 4] = 0.0
+    for start in range(0, length, _PART):
+        stop = min(start + _PART, length)
+        width = stop - start
+        for i in range(0, whole, 4):
+            x0, x1 = rows[i, start:stop], rows[i + 1, start:stop]
+            x2, x3 = rows[i + 2, start:stop], rows[i + 3, start:stop]
+            for j in range(0, i + 1, 4):
+                y0, y1 = rows[j, start:stop], rows[j + 1, start:stop]
+                y2, y3 = rows[j + 2, start:stop], rows[j + 3, start:stop]
+                s00 = s01 = s02 = s03 = 0.0
+                s10 = s11 = s12 = s13 = 0.0
+                s20 = s21 = s22 = s23 = 0.0
+                s30 = s31 = s32 = s33 = 0.0
+                for c in range(width):
+                    a0, a1, a2, a3 = x0[c], x1[c], x2[c], x3[c]
+                    b0, b1, b2, b3 = y0[c], y1[c], y2[c], y3[c]
+                    s00, s01, s02, s03 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2, s03 + a0 * b3
+                    s10, s11, s12, s13 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2, s13 + a1 * b3
+                    s20, s21, s22, s23 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2, s23 + a2 * b3
+                    s30, s31, s32, s33 = s30 + a3 * b0, s31 + a3 * b1, s32 + a3 * b2, s33 + a3 * b3
+                sums = (
+                    (s00, s01, s02, s03),
+                    (s10, s11, s12, s13),
+                    (s20, s21, s22, s23),
+                    (s30, s31, s32, s33),
+                )
+                for r in range(4):
+                    for c in range(4):
+                        out[i + r, j + c] += sums[r][c]
+        for i in range(whole, m):
+            x = rows[i, start:stop]
+            for j in range(i + 1):
+                y = rows[j, start:stop]
+                s = 0.0
+                for c in range(width):
+                    s += x[c] * y[c]
+                out[i, j] += s
 
 
 @_kernel

@@ -124,13 +124,14 @@ def measure_candidates(
     in_order: bool = True,
 ) -> None:
     """Write the nearest candidates on a CPU, as `zmanifold.shortlists.measure`, by all threads."""
-    from zmanifold.shortlists import measure
+    from zmanifold.shortlists import measure, walk
 
     given = points.numpy(), at.numpy(), candidates.numpy(), distances.numpy(), indices.numpy()
     data, queries, listed, found, near = given
+    order = walk(listed, data)
 
     def work(part: slice) -> None:
-        measure(data, queries[part], listed[part], found[part], near[part], in_order=in_order)
+        measure(data, queries, listed, order[part], found, near, in_order=in_order)
 
     run_chunks(work, len(at), 1024, points.device)
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped
 from zmanifold.kernels import kernel
 from zmanifold.trees import write_first
 
-__all__ = ["Shortlists", "choose", "measure", "measure_pairs"]
+__all__ = ["Shortlists", "choose", "measure", "measure_pairs", "walk"]
 
 _kernel = kernel()
 # Nothing here is NaN: only so does a minimum become a vector instruction.
@@ -23,6 +23,12 @@ _summing = kernel("reassoc", "contract")
 # A value is looked at by itself only if the least of so many, spread over the tile, is small
 # enough: those minima are vector instructions.
 _GROUP = 8
+
+# Up to so many bytes of points are in a CPU's cache in any order.
+_CACHE_BYTES = 4 * 2**20
+
+# From a row all of whose list has been visited, a walk looks back so far for one that is left.
+_STEPS_BACK = 64
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def measure(
     points: Float[np.ndarray, "n d"],
     at: Float[np.ndarray, "q d"],
     candidates: Shaped[np.ndarray, "q c"],
+    order: Int64[np.ndarray, " p"],
     distances: Float64[np.ndarray, "q w"],
     indices: Int64[np.ndarray, "q k"],
     *,
@@ -126,6 +133,8 @@ def measure(
         The points, and the queries.
     candidates : ndarray of int, shape (q, c)
         Different row numbers of points for each query, at least k; -1 is none.
+    order : ndarray of shape (p,)
+        Which queries to answer.
     distances : ndarray of shape (q, w)
         Where the last w of the k distances go.
     indices : ndarray of shape (q, k)
@@ -139,11 +148,44 @@ def measure(
     >>> from zmanifold.shortlists import measure
     >>> points = np.array([[0.0], [4.0], [1.0]])
     >>> distances, indices = np.empty((1, 2)), np.empty((1, 2), np.int64)
-    >>> measure(points, points[:1], np.array([[1, 2, -1]]), distances, indices)
+    >>> measure(points, points[:1], np.array([[1, 2, -1]]), np.array([0]), distances, indices)
     >>> distances.tolist(), indices.tolist()
     ([[1.0, 4.0]], [[2, 1]])
     """
-    _measure(points, at, candidates, distances, indices, in_order)
+    _measure(points, at, candidates, order, distances, indices, in_order)
+
+
+def walk(
+    lists: Shaped[np.ndarray, "q c"], points: Float[np.ndarray, "n d"]
+) -> Int64[np.ndarray, " q"]:
+    """Return an order in which queries share points with those before them.
+
+    From each row it goes to one of its list, as long as one is left, and so most of the points
+    that a query needs are in the cache from the last one. Where the lists are not those of all
+    points, or the cache holds these anyway, the order is that of the rows.
+
+    Parameters
+    ----------
+    lists : ndarray of int, shape (q, c)
+        Row numbers of points for each query; -1 is none.
+    points : ndarray of shape (n, d)
+        The points.
+
+    Returns
+    -------
+    ndarray of shape (q,)
+        A permutation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.shortlists import walk
+    >>> walk(np.array([[2], [2], [1]]), np.zeros((3, 2**19)))
+    array([0, 2, 1])
+    """
+    if len(lists) != len(points) or points.nbytes <= _CACHE_BYTES:
+        return np.arange(len(lists))
+    return _walk(lists)
 
 
 def measure_pairs(
@@ -284,12 +326,12 @@ def _finish(start, stop, length, values, columns, counts, limits):
 
 @_kernel
 @no_type_check
-def _measure(points, at, candidates, distances, indices, in_order):
-    q, most = candidates.shape
+def _measure(points, at, candidates, order, distances, indices, in_order):
+    most = candidates.shape[1]
     found, sorted_found = np.empty(most), np.empty(most)
     near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
     ends = np.empty(most + 1, np.int64)
-    for i in range(q):
+    for i in order:
         count = 0
         for j in range(most):
             if candidates[i, j] >= 0:
@@ -299,6 +341,32 @@ def _measure(points, at, candidates, distances, indices, in_order):
         write_first(
             found, near, count, sorted_found, sorted_near, ends, in_order, distances[i], indices[i]
         )
+
+
+@_kernel
+@no_type_check
+def _walk(lists):
+    n, most = lists.shape
+    seen = np.zeros(n, np.bool_)
+    order = np.empty(n, np.int64)
+    row, unseen = 0, 0
+    for step in range(n):
+        order[step] = row
+        seen[row] = True
+        found = False
+        for back in range(step, max(-1, step - _STEPS_BACK), -1):
+            for j in range(most):
+                row = lists[order[back], j]
+                if row >= 0 and not seen[row]:
+                    found = True
+                    break
+            if found:
+                break
+        if not found:
+            while unseen < n and seen[unseen]:
+                unseen += 1
+            row = unseen
+    return order
 
 
 @_kernel
