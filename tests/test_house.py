@@ -22,7 +22,8 @@ PACKAGE = ROOT / "zmanifold"
 ORDER = [
     "errors", "chunking", "kernels", "progress", "parameters", "arrays", "mapped", "labels",
     "manifolds", "parquet", "readers", "datasets", "mixers.linear", "mixers.shuffles",
-    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "trees", "shortlists",
+    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "halves", "trees",
+    "shortlists",
     "products", "neighbors", "approximate", "balls", "inertia", "dimension", "provenance",
     "journal", "batches", "streams", "cells", "workers", "sweep", "vicinity", "metrics",
     "embedding", "storage", "networks", "classifiers", "plotting", "parsing", "cli", "__main__",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from zmanifold.arrays import largest_magnitude
@@ -85,14 +85,12 @@ class Filter:
     ) -> Filter:
         """Build it for these queries; rows past n are padding at infinite distance."""
         n, d = points.shape
-        # Any centre near the data's middle serves: it is the same for all points.
-        centre = points.mean(dim=0).to(torch.promote_types(points.dtype, dtype))
-        scale = cls.scale_for(max(largest_magnitude(points), largest_magnitude(queries)), d)
         out = points.new_empty((n_padded, d), dtype=dtype)
         out[n:] = 0
         squares = points.new_full((n_padded,), math.inf, dtype=dtype)
         norms = points.new_empty(n, dtype=torch.float64)
-        made = cls(centre, scale, out, squares, norms, 0.0)
+        frame = cls.frame(points, dtype, queries)
+        made = replace(frame, points=out, squares=squares, norms=norms)
 
         def work(part: slice) -> None:
             out[part], norms[part] = made.placed(points[part])
@@ -100,6 +98,18 @@ class Filter:
         run_chunks(work, n, CACHE_BYTES // (8 * d), points.device)
         squares[:n] = norms.square()
         return replace(made, radius=float(norms.max()))
+
+    @classmethod
+    def frame(
+        cls, points: Float[Tensor, "n d"], dtype: torch.dtype, queries: Float[Tensor, "m d"]
+    ) -> Filter:
+        """Build one that holds no points, for these and queries of them."""
+        # Any centre near the data's middle serves: it is the same for all points.
+        centre = points.mean(dim=0).to(torch.promote_types(points.dtype, dtype))
+        largest = max(largest_magnitude(points), largest_magnitude(queries))
+        none = points.new_empty((0, points.shape[1]), dtype=dtype)
+        scale = cls.scale_for(largest, points.shape[1])
+        return cls(centre, scale, none, none[:, 0], none[:, 0].double(), 0.0)
 
     @staticmethod
     def scale_for(largest: float, d: int) -> float:
@@ -116,6 +126,10 @@ class Filter:
         """
         moved = ((points.to(self.centre.dtype) - self.centre) / self.scale).to(self.points.dtype)
         return moved, torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64)
+
+    def placed_points(self) -> tuple[Float[Tensor, "m d"], Float64[Tensor, " n"]]:
+        """Return the same of the points themselves."""
+        return self.points, self.norms
 
     def values(
         self, placed: Float[Tensor, "q d"], out: Float[Tensor, "q m"] | None = None
@@ -159,8 +173,10 @@ class Filter:
         return reach, error + 2.0**-50 * (reach.square() + q.square())
 
 
-def product(a: Float32[Tensor, "p d"], b: Float32[Tensor, "q d"]) -> Float32[Tensor, "p q"]:
+def product(a: Float[Tensor, "p d"], b: Float[Tensor, "q d"]) -> Float[Tensor, "p q"]:
     """Return a @ b.T; where a CPU has AVX-512, through the library of torch's that uses it.
+
+    Both are float32, or both bfloat16: then sums are in float32 and rounded in the end.
 
     Examples
     --------
@@ -171,7 +187,7 @@ def product(a: Float32[Tensor, "p d"], b: Float32[Tensor, "q d"]) -> Float32[Ten
     """
     linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     if linear is None or torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return a @ b.mT
+        return (a.float() @ b.float().mT).to(a.dtype)
     made: Tensor = linear(a, b, None, "none", [], "")
     return made
 

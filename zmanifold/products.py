@@ -16,6 +16,7 @@ from torch import Tensor
 
 from zmanifold.chunking import chunks, run_chunks
 from zmanifold.filtering import CACHE_BYTES, Filter, full_precision, product, root_sum_squares
+from zmanifold.halves import HalfFilter, multiplies_halves
 
 if TYPE_CHECKING:
     from zmanifold.shortlists import Shortlists
@@ -33,6 +34,18 @@ SPARE_CANDIDATES = 16
 
 # A tile of products this wide and high stays in a CPU's cache while its rows are offered.
 _TILE_SIDE = 2048
+
+# From so many features, and multiplications, on products in bfloat16 come first, if they prove
+# the neighbours of nearly all of so many queries.
+_LEAST_HALF_FEATURES = 256
+_LEAST_HALF_WORK = 2**36
+_TRIED = 128
+
+# So few queries are compared with every point faster than it is found out which could matter.
+_FEW = 16
+
+# From the products with so many points lists get their first limits.
+_SAMPLED = 1024
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,12 @@ class Queries:
     def at(self, part: slice | Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
         """Return the points of some queries."""
         return self.points[part if self.rows is None or self.is_all else self.rows[part]]
+
+    def among(self, positions: Int64[Tensor, " p"]) -> Queries:
+        """Return some of them."""
+        if self.rows is None:
+            return Queries(self.points[positions], None)
+        return Queries(self.points, self.rows[positions])
 
     def own(self, part: slice | Int64[Tensor, " p"]) -> Int64[Tensor, " p"] | None:
         """Return the rows that some queries are themselves."""
@@ -88,31 +107,88 @@ def search_tiles(
     in_order : bool, default=True
         Whether the rows must come by distance.
     """
+    if _halves_serve(points, asked):
+        half = HalfFilter.of(points, asked.points)
+        if _mostly_proven(points, asked, half, indices.shape[1], memory):
+            left = _propose(points, asked, half, distances, indices, memory, in_order)
+            del half
+            found, near = distances[left], indices[left]
+            _search_in_single(points, asked.among(left), found, near, memory, in_order)
+            distances[left], indices[left] = found, near
+            return
+        del half
+    _search_in_single(points, asked, distances, indices, memory, in_order)
+
+
+def _search_in_single(
+    points: Float[Tensor, "n d"],
+    asked: Queries,
+    distances: Float64[Tensor, "q w"],
+    indices: Int64[Tensor, "q k"],
+    memory: int,
+    in_order: bool,
+) -> None:
+    left = torch.arange(len(asked))
+    if len(asked) > _FEW:
+        coarse = Filter.of(points, torch.float32, len(points), asked.points)
+        left = _propose(points, asked, coarse, distances, indices, memory, in_order)
+        del coarse
+    _search_undecided(points, asked, left, distances, indices, memory)
+
+
+def _halves_serve(points: Float[Tensor, "n d"], asked: Queries) -> bool:
+    """Tell whether products in bfloat16 are worth a try."""
+    n, d = points.shape
+    enough = len(asked) >= 32 * _TRIED and len(asked) * n * d >= _LEAST_HALF_WORK
+    return enough and d >= _LEAST_HALF_FEATURES and multiplies_halves()
+
+
+def _mostly_proven(
+    points: Float[Tensor, "n d"], asked: Queries, half: HalfFilter, k: int, memory: int
+) -> bool:
+    """Try a few of the queries: what is left is searched again, and that must not be much."""
+    sample = asked.among(torch.linspace(0, len(asked) - 1, _TRIED).long())
+    distances = points.new_empty((_TRIED, 1), dtype=torch.float64)
+    indices = points.new_empty((_TRIED, k), dtype=torch.int64)
+    left = _propose(points, sample, half, distances, indices, memory, in_order=False)
+    return len(left) <= _TRIED // 16
+
+
+def _propose(
+    points: Float[Tensor, "n d"],
+    asked: Queries,
+    coarse: Filter | HalfFilter,
+    distances: Float64[Tensor, "q w"],
+    indices: Int64[Tensor, "q k"],
+    memory: int,
+    in_order: bool,
+) -> Int64[Tensor, " left"]:
+    """Measure the candidates that a filter proposes; return the queries that it cannot prove."""
     from zmanifold.shortlists import Shortlists
 
     n, k = len(points), indices.shape[1]
     n_others = n if asked.rows is None else n - 1
-    length = min(n_others, k + SPARE_CANDIDATES)
-    coarse = Filter.of(points, torch.float32, n, asked.points)
+    spare = SPARE_CANDIDATES + (k // 3 if isinstance(coarse, HalfFilter) else 0)
+    length = min(n_others, k + spare)
     threads = torch.get_num_threads()
     # Half of the memory is for the lists, half for the tiles and their transposes.
     side = min(_TILE_SIDE, math.isqrt(memory // (16 * threads)))
     list_bytes = 8 * Shortlists.width(length)
     listed = memory // 2 // (list_bytes + 16 * points.shape[1])
     mirrored = asked.is_all and n > 4 * threads * side and n * list_bytes <= memory // 2
-    undecided: list[Tensor] = []
+    left: list[Tensor] = [indices[:0, 0]]
     for block in chunks(len(asked), n if mirrored else listed):
         at, own = asked.at(block), asked.own(block)
-        placed, norms = (coarse.points, coarse.norms) if mirrored else coarse.placed(at)
+        placed, sizes = coarse.placed_points() if mirrored else coarse.placed(at)
         lists = Shortlists.of(len(at), length)
         _fill(lists, coarse, placed, own, side, mirrored)
         run_chunks(lists.finish, len(at), 4096, points.device)
         candidates = torch.from_numpy(lists.columns[:, :length])
         measure_candidates(points, at, candidates, distances[block], indices[block], in_order)
         if length < n_others:
-            proven = torch.from_numpy(lists.limits) > coarse.ceiling(distances[block, -1], norms)
-            undecided.append((~proven).nonzero()[:, 0] + block.start)
-    _search_undecided(points, asked, undecided, distances, indices, memory)
+            proven = torch.from_numpy(lists.limits) > coarse.ceiling(distances[block, -1], sizes)
+            left.append((~proven).nonzero()[:, 0] + block.start)
+    return torch.cat(left)
 
 
 def measure_candidates(
@@ -138,8 +214,8 @@ def measure_candidates(
 
 def _fill(
     lists: Shortlists,
-    coarse: Filter,
-    placed: Float32[Tensor, "q d"],
+    coarse: Filter | HalfFilter,
+    placed: Float[Tensor, "q e"],
     own: Int64[Tensor, " q"] | None,
     side: int,
     mirrored: bool,
@@ -162,12 +238,42 @@ def _fill(
     def work(part: slice) -> None:
         for i, j in tiles[part]:
             tile = product(placed[strips[i]], coarse.points[bands[j]])
-            offer(tile, i, j)
+            offer(tile.float(), i, j)
             if mirrored and i < j:
-                offer(tile.mT.contiguous(), j, i)
+                offer(tile.mT.contiguous().float(), j, i)
 
     with full_precision():
+        _guess_limits(lists, coarse, placed, side)
         run_chunks(work, len(tiles), threads, coarse.points.device)
+
+
+def _guess_limits(
+    lists: Shortlists, coarse: Filter | HalfFilter, placed: Float[Tensor, "q e"], side: int
+) -> None:
+    """Give the lists first limits, below which there are enough points with near certainty.
+
+    Of points drawn at random, few more are among those that a list is to hold than their share.
+    """
+    n = len(coarse.points)
+    # Values, and what they are selected from, take no more memory than a tile and its transpose.
+    m = min(_SAMPLED, side // 2, n // 32)
+    rank = _safe_rank(m * lists.length / n)
+    if rank > m // 8:
+        return
+    sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:m]
+    squares, points = coarse.squares[sample], coarse.points[sample]
+    limits = torch.from_numpy(lists.limits)
+
+    def work(part: slice) -> None:
+        values = squares - 2 * product(placed[part], points).float()
+        limits[part] = values.kthvalue(rank, dim=1).values.nextafter(limits[part])
+
+    run_chunks(work, len(placed), torch.get_num_threads() * side, coarse.points.device)
+
+
+def _safe_rank(expected: float) -> int:
+    """Return what a count of so many expected reaches in one case of 10,000 at most."""
+    return math.ceil(expected + 4 * math.sqrt(expected) + 3)
 
 
 def search_products(
@@ -190,7 +296,7 @@ def search_products(
     n_groups_per = max(1, math.isqrt(n // n_candidates))
     n_padded = -(-n // n_groups_per) * n_groups_per
     coarse = Filter.of(points, torch.float32, n_padded, asked.points)
-    undecided: list[Tensor] = []
+    left: list[Tensor] = [indices[:0, 0]]
     row_bytes = 4 * n_padded + 24 * n_groups_per * n_candidates + 24 * d
     parts = list(chunks(len(asked), min(memory // row_bytes, 4096)))
     buffer = points.new_empty((parts[0].stop, n_padded), dtype=torch.float32)
@@ -208,14 +314,14 @@ def search_products(
         distances[part], indices[part] = found[:, -w:], near
         if n_candidates < n_others:
             proven = kept.amax(dim=1) > coarse.ceiling(found[:, -1], norms)
-            undecided.append((~proven).nonzero()[:, 0] + part.start)
-    _search_undecided(points, asked, undecided, distances, indices, memory)
+            left.append((~proven).nonzero()[:, 0] + part.start)
+    _search_undecided(points, asked, torch.cat(left), distances, indices, memory)
 
 
 def _search_undecided(
     points: Float[Tensor, "n d"],
     asked: Queries,
-    undecided: list[Tensor],
+    left: Int64[Tensor, " left"],
     distances: Float64[Tensor, "q w"],
     indices: Int64[Tensor, "q k"],
     memory: int,
@@ -225,11 +331,19 @@ def _search_undecided(
     The k-th distance found so far bounds the true one from above: a point whose value shows that
     it lies farther cannot matter, and all others are compared by direct differences.
     """
-    left = torch.cat(undecided) if undecided else indices[:0, 0]
-    if len(left) == 0:
-        return
-    d = points.shape[1]
+    n, d = points.shape
     k, w = indices.shape[1], distances.shape[1]
+    if len(left) <= _FEW:
+        everyone = torch.arange(n, device=points.device)
+        for part in chunks(len(left), memory // (24 * n)):
+            positions = left[part]
+            own = asked.own(positions)
+            candidates = everyone.expand(len(positions), n)
+            if own is not None:
+                candidates = torch.where(everyone == own[:, None], -1, candidates)
+            found, near = _nearest(points, asked.at(positions), candidates, k, memory)
+            distances[positions], indices[positions] = found[:, -w:], near
+        return
     pool = _first_copies(points, k + 1)
     fine = Filter.of(points[pool], torch.float64, len(pool), asked.points)
     for part in chunks(len(left), min(memory // (48 * len(pool) + 8 * d), 4096)):

@@ -108,7 +108,11 @@ class Shortlists:
         )  # fmt: skip
 
     def finish(self, part: slice) -> None:
-        """Cut the lists of some queries to the wanted length."""
+        """Cut the lists of some queries to the wanted length; shorter ones end with -1.
+
+        Lists begin without limits; whoever sets low ones guesses. Where the guess was too low the
+        list is short and its limit is -inf: then nothing is known of what was left out.
+        """
         _finish(
             part.start, part.stop,
             self.length, self.values, self.columns, self.counts, self.limits,
@@ -132,7 +136,8 @@ def measure(
     points, at : ndarray of shape (n, d) and (q, d)
         The points, and the queries.
     candidates : ndarray of int, shape (q, c)
-        Different row numbers of points for each query, at least k; -1 is none.
+        Different row numbers of points for each query; -1 is none. Queries with fewer than k get
+        infinite distances to -1.
     order : ndarray of shape (p,)
         Which queries to answer.
     distances : ndarray of shape (q, w)
@@ -185,7 +190,8 @@ def walk(
     """
     if len(lists) != len(points) or points.nbytes <= _CACHE_BYTES:
         return np.arange(len(lists))
-    return _walk(lists)
+    order: Int64[np.ndarray, " q"] = _walk(lists)
+    return order
 
 
 def measure_pairs(
@@ -322,6 +328,9 @@ def _finish(start, stop, length, values, columns, counts, limits):
         if counts[i] > length:
             limits[i] = _cut(values[i], columns[i], counts[i], length)
             counts[i] = length
+        elif counts[i] < length:
+            limits[i] = -np.inf
+            columns[i, counts[i] : length] = -1
 
 
 @_kernel
@@ -338,6 +347,9 @@ def _measure(points, at, candidates, order, distances, indices, in_order):
                 near[count] = candidates[i, j]
                 found[count] = _distance(points[near[count]], at[i])
                 count += 1
+        if count < indices.shape[1]:
+            distances[i], indices[i] = np.inf, -1
+            continue
         write_first(
             found, near, count, sorted_found, sorted_near, ends, in_order, distances[i], indices[i]
         )
