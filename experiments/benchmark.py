@@ -388,7 +388,7 @@ def points_of(name: str) -> Points:
 def product_rate(dtype: str) -> float:
     """Multiplications and additions a second in a matrix product, the best of five."""
     import torch
-    from zmanifold.filtering import product
+    from zmanifold.multiplying import product
 
     n = 2048
     a = torch.ones(n, n, dtype=getattr(torch, dtype))

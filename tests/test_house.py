@@ -20,13 +20,13 @@ PACKAGE = ROOT / "zmanifold"
 
 # A module imports from those before it only.
 ORDER = [
-    "errors", "chunking", "kernels", "progress", "parameters", "arrays", "mapped", "labels",
-    "manifolds", "parquet", "readers", "datasets", "mixers.linear", "mixers.shuffles",
+    "errors", "chunking", "kernels", "multiplying", "progress", "parameters", "arrays", "mapped",
+    "labels", "manifolds", "parquet", "readers", "datasets", "mixers.linear", "mixers.shuffles",
     "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "halves", "trees",
-    "shortlists",
-    "products", "neighbors", "approximate", "balls", "inertia", "dimension", "provenance",
-    "journal", "batches", "streams", "cells", "workers", "sweep", "vicinity", "metrics",
-    "embedding", "storage", "networks", "classifiers", "plotting", "parsing", "cli", "__main__",
+    "shortlists", "products", "neighbors", "approximate", "balls", "inertia", "dimension",
+    "provenance", "journal", "batches", "streams", "cells", "workers", "sweep", "vicinity",
+    "metrics", "embedding", "storage", "networks", "classifiers", "plotting", "parsing", "cli",
+    "__main__",
 ]  # fmt: skip
 
 PUBLIC = {

@@ -13,6 +13,7 @@ import zmanifold as zm
 from scipy.stats import beta, chisquare, kstest
 from torch import nn
 from zmanifold.errors import InputError
+from zmanifold.mixers import linear
 from zmanifold.mixers.by_name import mixers_by_name
 from zmanifold.mixers.shuffles import shuffled_rows
 
@@ -203,6 +204,9 @@ for module in (zm.ZetaMixup((1.8, 4.0), num_classes=10), zm.Mixup(num_classes=10
     mixed, soft = torch.compile(module, fullgraph=True, backend="eager")(x, y)
     assert mixed.shape == x.shape
     torch.testing.assert_close(soft.sum(1), torch.ones(8))
+w, x = torch.rand(150, 150), torch.rand(150, 100)
+mixed = torch.compile(zm.mix, fullgraph=True, backend="eager")(w, x)
+torch.testing.assert_close(mixed, zm.mix(w, x))
 """
 
 
@@ -225,6 +229,38 @@ def test_mix_against_the_loop(rng):
     weights, x = rng.random((4, 6)), rng.random((6, 2, 3))
     mixed = zm.mix(torch.from_numpy(weights), torch.from_numpy(x))
     np.testing.assert_allclose(mixed, oracles.mixed(weights, x))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda call, w, x: call(w, x),
+        lambda call, w, x: torch.func.grad(lambda *a: call(*a).square().sum(), (0, 1))(w, x),
+        lambda call, w, x: torch.func.jvp(call, (w, x), (w.sqrt(), x + 1)),
+        lambda call, w, x: torch.vmap(call, (None, 0))(w, torch.stack([x, 2 * x])),
+        lambda call, w, x: torch.vmap(call, (2, None))(torch.stack([w, w.mT], 2), x),
+        lambda call, w, x: torch.vmap(torch.func.grad(lambda x: call(w, x).square().sum()))(
+            x[None]
+        ),
+        lambda call, w, x: torch.autograd.functional.hvp(lambda x: call(w, x).pow(3).sum(), x, x),
+    ],
+    ids=["call", "grad", "jvp", "vmap x", "vmap weights", "vmap grad", "hvp"],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own jvp
+def test_large_products_can_be_transformed_as_small_ones(transform):
+    """A CPU mixes large batches by another library: what torch does with a product stays."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(150, 100, generator=generator)
+    w = zm.ZetaMixup(0.5).weights(150, generator=generator)
+    assert w.numel() * x.shape[1] > linear._LEAST_PRODUCT
+    found, expected = transform(zm.mix, w, x), transform(torch.matmul, w, x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_small_batches_and_other_dtypes_are_multiplied_by_torch(monkeypatch):
+    monkeypatch.setattr(linear._Product, "apply", lambda *_: pytest.fail("another library"))
+    zm.mix(torch.ones(30, 30), torch.ones(30, 700))
+    zm.mix(torch.ones(150, 150).double(), torch.ones(150, 100).double())
 
 
 def test_mix_of_no_samples_is_zero():

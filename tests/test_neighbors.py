@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
-from zmanifold import arrays, filtering, halves, neighbors, products, shortlists
+from zmanifold import arrays, filtering, halves, multiplying, neighbors, products, shortlists
 from zmanifold.errors import InputError
 
 import oracles
@@ -168,7 +168,7 @@ def test_permuted_coordinates_tie(dim):
 def test_working_memory_bounds_the_buffers(monkeypatch, rng):
     X = rng.normal(size=(4000, 20))
     tiles, lists, rows = [], [], []
-    product, make, values = filtering.product, shortlists.Shortlists.of, filtering.Filter.values
+    product, make, values = multiplying.product, shortlists.Shortlists.of, filtering.Filter.values
     monkeypatch.setattr(
         products, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
     )
@@ -195,7 +195,7 @@ def test_mirrored_tiles(monkeypatch, rng):
     X = np.concatenate([rng.normal(size=(400, 20)), np.repeat(rng.normal(size=(20, 20)), 5, 0)])
     _, expected = oracles.neighbors(X, 30)
     tiles = []
-    product = filtering.product
+    product = multiplying.product
     monkeypatch.setattr(
         products, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
     )
@@ -310,7 +310,7 @@ def test_the_bound_in_bfloat16_holds_for_every_pair(name):
     made = halves.HalfFilter.of(points, points)
     placed, sizes = made.placed(points)
     assert torch.equal(placed, made.placed_points()[0])
-    values = -2 * filtering.product(placed, made.points).double()
+    values = -2 * multiplying.product(placed, made.points).double()
     true = (points[:, None] - points[None]).norm(dim=2)
     for j in range(len(points)):
         assert (values[:, j] <= made.ceiling(true[:, j], sizes)).all()
@@ -333,7 +333,7 @@ def test_the_bound_in_bfloat16_holds_for_queries_that_are_no_rows():
         points, queries = torch.from_numpy(points), torch.from_numpy(queries)
         made = halves.HalfFilter.of(points, queries)
         placed, sizes = made.placed(queries)
-        values = -2 * filtering.product(placed, made.points).double()
+        values = -2 * multiplying.product(placed, made.points).double()
         true = (queries[:, None] - points[None]).norm(dim=2)
         for j in range(len(points)):
             assert (values[:, j] <= made.ceiling(true[:, j], sizes)).all()
@@ -459,7 +459,7 @@ def test_precision_setting_is_restored_and_not_used(by, rng, monkeypatch):
     X = rng.normal(size=(300, 64)).astype(np.float32)
     expected = zm.kneighbors(X, 10)[1]
     inside = []
-    product, values = filtering.product, filtering.Filter.values
+    product, values = multiplying.product, filtering.Filter.values
 
     def seen(call):
         def wrapper(*args, **kwargs):
@@ -485,8 +485,8 @@ def test_the_product_keeps_its_bound_whatever_precision_is_asked_for(rng):
     bound = 702 * 2.0**-24 * a.double().norm(dim=1)[:, None] * b.double().norm(dim=1)
     torch.set_float32_matmul_precision("medium")
     try:
-        with filtering.full_precision():
-            assert ((filtering.product(a, b) - exact).abs() <= bound).all()
+        with multiplying.full_precision():
+            assert ((multiplying.product(a, b) - exact).abs() <= bound).all()
     finally:
         torch.set_float32_matmul_precision("highest")
 

@@ -11,7 +11,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from zmanifold.chunking import chunks
-from zmanifold.filtering import Filter, full_precision, pair_distances, suits_a_tree
+from zmanifold.filtering import Filter, pair_distances, suits_a_tree
+from zmanifold.multiplying import full_precision
 
 __all__ = ["count_memberships"]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,9 +15,7 @@ from zmanifold.chunking import run_chunks
 __all__ = [
     "CACHE_BYTES",
     "Filter",
-    "full_precision",
     "pair_distances",
-    "product",
     "root_sum_squares",
     "suits_a_tree",
 ]
@@ -171,33 +167,3 @@ class Filter:
         gamma = (d + 2) * u / (1 - (d + 2) * u) if (d + 2) * u < 0.5 else math.inf
         error = 2 * gamma * q * radius + 2 * u * (radius**2 + 2 * q * radius) + d * 2.0**-140
         return reach, error + 2.0**-50 * (reach.square() + q.square())
-
-
-def product(a: Float[Tensor, "p d"], b: Float[Tensor, "q d"]) -> Float[Tensor, "p q"]:
-    """Return a @ b.T; where a CPU has AVX-512, through the library of torch's that uses it.
-
-    Both are float32, or both bfloat16: then sums are in float32 and rounded in the end.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from zmanifold.filtering import product
-    >>> product(torch.ones(1, 2), torch.ones(3, 2))
-    tensor([[2., 2., 2.]])
-    """
-    linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if linear is None or torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return (a.float() @ b.float().mT).to(a.dtype)
-    made: Tensor = linear(a, b, None, "none", [], "")
-    return made
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Keep float32 products in float32: the error bound does not hold for TF32 or bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -12,29 +12,12 @@ from torch import Tensor
 from zmanifold.chunking import run_chunks
 from zmanifold.filtering import CACHE_BYTES, Filter
 
-__all__ = ["HalfFilter", "multiplies_halves"]
+__all__ = ["HalfFilter"]
 
 _UNIT_ROUNDOFF = 2.0**-8
 
 # Into so many columns half a squared norm is split: their rounding is that of float32.
 _PARTS = 3
-
-
-def multiplies_halves() -> bool:
-    """Tell whether this CPU has instructions for products in bfloat16.
-
-    Examples
-    --------
-    >>> from zmanifold.halves import multiplies_halves
-    >>> multiplies_halves() in (True, False)
-    True
-    """
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return (
-        supported is not None
-        and bool(supported())
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from zmanifold.chunking import chunks, run_chunks
-from zmanifold.filtering import CACHE_BYTES, Filter, full_precision, product, root_sum_squares
-from zmanifold.halves import HalfFilter, multiplies_halves
+from zmanifold.filtering import CACHE_BYTES, Filter, root_sum_squares
+from zmanifold.halves import HalfFilter
+from zmanifold.multiplying import full_precision, multiplies_halves, product
 
 if TYPE_CHECKING:
     from zmanifold.shortlists import Shortlists

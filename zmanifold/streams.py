@@ -16,7 +16,8 @@ from zmanifold.arrays import largest_magnitude, rescaled, scale_exponent, shifte
 from zmanifold.batches import MixedRows
 from zmanifold.chunking import chunks, return_freed_memory, run_chunks
 from zmanifold.dimension import fukunaga_olsen, greatest_norm
-from zmanifold.filtering import Filter, full_precision, product, suits_a_tree
+from zmanifold.filtering import Filter, suits_a_tree
+from zmanifold.multiplying import full_precision, product
 from zmanifold.products import SPARE_CANDIDATES
 from zmanifold.shortlists import Shortlists, choose, measure_pairs
 

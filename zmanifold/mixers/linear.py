@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, Shaped
@@ -11,9 +13,13 @@ from torch import Tensor, nn
 
 from zmanifold.arrays import check_dense
 from zmanifold.errors import InputError
+from zmanifold.multiplying import product
 from zmanifold.parameters import check_count
 
 __all__ = ["LinearMixer", "mix"]
+
+# From so many multiplications on, another library than torch's usual one is faster on a CPU.
+_LEAST_PRODUCT = 2**21
 
 
 def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *shape"]:
@@ -53,8 +59,57 @@ def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *sha
             f"weights of shape {tuple(weights.shape)} do not fit x of shape {tuple(x.shape)}: "
             "give one column of weights for each sample."
         )
-    mixed = weights.to(dtype=x.dtype) @ x.reshape(len(x), math.prod(x.shape[1:]))
+    weights, flat = weights.to(dtype=x.dtype), x.reshape(len(x), math.prod(x.shape[1:]))
+    multiply: Callable[[Tensor, Tensor], Tensor]
+    multiply = _Product.apply if _is_large(weights, flat) else torch.matmul
+    mixed = multiply(weights, flat)
     return mixed.reshape(len(weights), *x.shape[1:])
+
+
+def _is_large(weights: Float[Tensor, "m b"], flat: Float[Tensor, "b d"]) -> bool:
+    """Tell whether a CPU gains by `_Product`."""
+    return (
+        weights.device.type == flat.device.type == "cpu"
+        and flat.dtype == torch.float32
+        and weights.numel() * flat.shape[1] >= _LEAST_PRODUCT
+        and not torch.compiler.is_compiling()
+    )
+
+
+class _Product(torch.autograd.Function):
+    """A matrix product by `zmanifold.multiplying.product`, which has no derivative of its own."""
+
+    @staticmethod
+    def forward(weights: Tensor, flat: Tensor) -> Tensor:
+        return product(weights, flat.mT)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        weights, flat = ctx.saved_tensors
+        to_weights, to_flat = ctx.needs_input_grad
+        return grad @ flat.mT if to_weights else None, weights.mT @ grad if to_flat else None
+
+    @staticmethod
+    def jvp(ctx: Any, weights_moved: Tensor, flat_moved: Tensor) -> Tensor:
+        weights, flat = ctx.saved_tensors
+        moved: Tensor = weights_moved @ flat + weights @ flat_moved
+        return moved
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, int | None], weights: Tensor, flat: Tensor
+    ) -> tuple[Tensor, int]:
+        batched = [
+            given if axis is None else given.movedim(axis, 0)
+            for given, axis in zip((weights, flat), in_dims, strict=True)
+        ]
+        mixed: Tensor = batched[0] @ batched[1]
+        return mixed, 0
 
 
 class LinearMixer(nn.Module, ABC):

@@ -1,0 +1,59 @@
+"""Matrix products on a CPU by the fastest of the libraries that torch has."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["full_precision", "multiplies_halves", "product"]
+
+
+def multiplies_halves() -> bool:
+    """Tell whether this CPU has instructions for products in bfloat16.
+
+    Examples
+    --------
+    >>> from zmanifold.multiplying import multiplies_halves
+    >>> multiplies_halves() in (True, False)
+    True
+    """
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return (
+        supported is not None
+        and bool(supported())
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def product(a: Float[Tensor, "p d"], b: Float[Tensor, "q d"]) -> Float[Tensor, "p q"]:
+    """Return a @ b.T; where a CPU has AVX-512, through the library of torch's that uses it.
+
+    Both are float32, or both bfloat16: then sums are in float32 and rounded in the end.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.multiplying import product
+    >>> product(torch.ones(1, 2), torch.ones(3, 2))
+    tensor([[2., 2., 2.]])
+    """
+    linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if linear is None or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return (a.float() @ b.float().mT).to(a.dtype)
+    made: Tensor = linear(a, b, None, "none", [], "")
+    return made
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep float32 products in float32: the error bound does not hold for TF32 or bfloat16."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
