@@ -23,7 +23,7 @@ ORDER = [
     "errors", "chunking", "kernels", "multiplying", "progress", "parameters", "arrays", "mapped",
     "labels", "manifolds", "parquet", "readers", "datasets", "mixers.linear", "mixers.shuffles",
     "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "halves", "trees",
-    "shortlists", "products", "neighbors", "approximate", "balls", "inertia", "dimension",
+    "shortlists", "products", "neighbors", "approximate", "balls", "lanes", "inertia", "dimension",
     "provenance", "journal", "batches", "streams", "cells", "workers", "sweep", "vicinity",
     "metrics", "embedding", "storage", "networks", "classifiers", "plotting", "parsing", "cli",
     "__main__",

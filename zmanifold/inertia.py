@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from zmanifold.kernels import kernel
+from zmanifold.lanes import LANES, count_in_lanes
 
 __all__ = ["count_significant"]
 
@@ -22,6 +23,9 @@ _SHIFTS_AT_ONCE = 8
 
 # Rows are multiplied in parts of so many columns.
 _PART = 256
+
+# Up to this order matrices are decided many at a time.
+_MOST_IN_LANES = 24
 
 # Of a matrix whose trace is 1, a sum of squares that cannot matter.
 _NEGLIGIBLE = 1e-250
@@ -78,39 +82,73 @@ def count_significant(
 @no_type_check
 def _count(points, indices, order, alpha, rounding, dimension, degenerate, proven):
     k, d = indices.shape[1], points.shape[1]
-    by_features = d <= k
     m, length = min(k, d), max(k, d)
     # Rows a power of two apart would share few lines of the cache; the rest stays zero.
     centred = np.zeros((m, length + 8 if length % 64 == 0 else length))
     mean = np.empty(d)
     scatter = np.empty((m, m))
-    diagonal, squares = np.empty(m), np.empty(m)
-    v, w, p = np.empty(m), np.empty(m), np.empty(m)
+    vectors = np.empty((5, m))
     # Differences, their mean, the products, the reflections and the pivots, with room to spare.
     error = (length + 64 * m * m + 8 * k + 100) * _UNIT_ROUNDOFF
-    for i in order:
-        if by_features:
-            _gather_features(points, indices[i], centred)
-        else:
-            _gather_points(points, indices[i], centred, mean)
-        _products(centred, scatter)
-        trace = 0.0
-        for j in range(m):
-            trace += scatter[j, j]
-        degenerate[i] = math.sqrt(trace / k) <= rounding
-        proven[i] = True
-        dimension[i] = 0
-        if degenerate[i]:
-            continue
-        for r in range(m):
+    if m > _MOST_IN_LANES:
+        for i in order:
+            degenerate[i] = _scatter(points, indices[i], centred, mean, scatter) <= rounding
+            dimension[i], proven[i] = 0, True
+            if not degenerate[i]:
+                dimension[i], proven[i] = _decided(scatter, alpha, error, vectors)
+        return
+    matrices = np.empty((m, m, LANES))
+    scratch = np.empty((3 * m + 11, LANES))
+    least, sure = np.empty(LANES), np.empty(LANES, np.bool_)
+    for start in range(0, len(order), LANES):
+        stop = min(start + LANES, len(order))
+        for lane in range(LANES):
+            # Lanes to spare do the last one again.
+            i = order[min(start + lane, stop - 1)]
+            degenerate[i] = _scatter(points, indices[i], centred, mean, scatter) <= rounding
+            for r in range(m):
+                for c in range(r + 1):
+                    matrices[r, c, lane] = matrices[c, r, lane] = scatter[r, c]
+        count_in_lanes(matrices, alpha, error, scratch, least, sure)
+        for lane in range(stop - start):
+            i = order[start + lane]
+            dimension[i], proven[i] = np.int64(least[lane]), sure[lane]
+            if degenerate[i]:
+                dimension[i], proven[i] = 0, True
+            elif not proven[i]:
+                _scatter(points, indices[i], centred, mean, scatter)
+                dimension[i], proven[i] = _decided(scatter, alpha, error, vectors)
+
+
+@_kernel
+@no_type_check
+def _scatter(points, rows, centred, mean, scatter):
+    """Form the scatter matrix divided by its trace; return the root mean square distance."""
+    if len(mean) <= len(rows):
+        _gather_features(points, rows, centred)
+    else:
+        _gather_points(points, rows, centred, mean)
+    _products(centred, scatter)
+    trace = 0.0
+    for j in range(len(scatter)):
+        trace += scatter[j, j]
+    if trace > 0:
+        for r in range(len(scatter)):
             for c in range(r + 1):
                 scatter[r, c] /= trace
-        _tridiagonal(scatter, diagonal, squares, v, w, p)
-        low, high = _largest(diagonal, squares)
-        most = _count_above(diagonal, squares, alpha * (low - error) - error)
-        least = _count_above(diagonal, squares, alpha * (high + error) + error)
-        dimension[i] = least
-        proven[i] = least == most
+    return math.sqrt(trace / len(rows))
+
+
+@_kernel
+@no_type_check
+def _decided(scatter, alpha, error, vectors):
+    """Count the eigenvalues above alpha times the largest, and tell whether that is proven."""
+    diagonal, squares = vectors[0], vectors[1]
+    _tridiagonal(scatter, diagonal, squares, vectors[2], vectors[3], vectors[4])
+    low, high = _largest(diagonal, squares)
+    most = _count_above(diagonal, squares, alpha * (low - error) - error)
+    least = _count_above(diagonal, squares, alpha * (high + error) + error)
+    return least, least == most
 
 
 @_kernel
