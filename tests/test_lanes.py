@@ -44,7 +44,8 @@ def test_counts_against_eigenvalues(order, alpha, rng):
 
 def test_an_eigenvalue_at_the_threshold_is_left_open():
     made = np.tile(np.diag([2 / 3, 1 / 3]), (lanes.LANES, 1, 1))
-    assert not counted(made, 0.5)[1].any()
+    for alpha in (0.5 - 2e-8, 0.5, 0.5 + 2e-8):
+        assert not counted(made, alpha)[1].any()
     for alpha, expected in ((0.4999, 2), (0.5001, 1)):
         least, proven = counted(made, alpha)
         assert proven.all()

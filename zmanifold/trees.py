@@ -138,15 +138,17 @@ def _build(points, rows, boxes, spans, root, levels):
         node = (root + 1) * 2**level - 1 + step + 1 - 2**level
         start, stop = spans[node, 0], spans[node, 1]
         low, high = boxes[node, 0], boxes[node, 1]
-        low[:], high[:] = points[rows[start]], points[rows[start]]
         first = rows[start]
         for i in range(start + 1, stop):
             first = min(first, rows[i])
-            for c in range(d):
-                x = points[rows[i], c]
-                low[c] = min(low[c], x)
-                high[c] = max(high[c], x)
         spans[node, 2] = first
+        for c in range(d):
+            least = most = points[first, c]
+            for i in range(start, stop):
+                x = points[rows[i], c]
+                least = x if x < least else least
+                most = x if x > most else most
+            low[c], high[c] = least, most
         axis = 0
         for c in range(1, d):
             if high[c] - low[c] > high[axis] - low[axis]:
