@@ -78,7 +78,8 @@ class HalfFilter:
         reach = distances / self.frame.scale * (1 + (d + 8) * 2.0**-52)
         reach = reach + moved + moved_most + 2.1 * single * (norms + radius) + d * 2.0**-100
         gamma = (d + 10) * single / (1 - (d + 10) * single) if (d + 10) * single < 0.5 else math.inf
-        exact = reach.square() + gamma * (norms + radius).square() + d * 2.0**-100
+        # A squared norm's parts may add up to a little more than it.
+        exact = reach.square() + 1.01 * gamma * (norms + radius).square() + d * 2.0**-100
         ceiling: Tensor = exact * (1 + 1.01 * _UNIT_ROUNDOFF)
         return ceiling
 

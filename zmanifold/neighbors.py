@@ -93,7 +93,8 @@ def kneighbors(
     rounding-error bound (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002,
     section 3.1) proves that no other point can be as near. Rows without that proof are searched
     again in float64 with every point that could matter. Where all points are queries on a CPU,
-    each product serves both its points.
+    each product serves both its points. A CPU with instructions for bfloat16 proposes by these
+    first, if the proof succeeds for nearly all of a few queries.
 
     Differences whose squares underflow count as none: below about 1e-154, or, where the data's
     largest value lies outside 1e-90 to 1e90, below 1e-298 times that.
