@@ -67,11 +67,15 @@ def test_every_point_is_in_one_leaf_and_its_boxes(n, rng):
     assert stops[-1] == n
     assert (tree.spans[-n_leaves:, 0] == np.r_[0, stops[:-1]]).all()
     assert (np.diff(np.r_[0, stops]) <= 32).all()
-    for (low, high), (start, stop, first) in zip(tree.boxes, tree.spans, strict=True):
+    for (low, high), (start, stop, first, axis) in zip(tree.boxes, tree.spans, strict=True):
         inside = X[tree.rows[start:stop]]
         np.testing.assert_array_equal(low, inside.min(axis=0))
         np.testing.assert_array_equal(high, inside.max(axis=0))
         assert first == tree.rows[start:stop].min()
+        assert (high - low).argmax() == axis
+    for left in range(1, len(tree.spans), 2):
+        axis = tree.spans[left // 2, 3]
+        assert tree.boxes[left, 1, axis] <= tree.boxes[left + 1, 0, axis]
 
 
 @pytest.mark.parametrize("levels", [1, 2, 40, 10**9])

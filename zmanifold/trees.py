@@ -39,14 +39,15 @@ class Tree:
     boxes : ndarray of shape (nodes, 2, d)
         Least and largest coordinates of a node's points; the children of node i are 2 i + 1 and
         2 i + 2, and the last (nodes + 1) / 2 nodes are leaves.
-    spans : ndarray of shape (nodes, 3)
-        Where a node's points start and stop in `rows`, and the least of their row numbers.
+    spans : ndarray of shape (nodes, 4)
+        Where a node's points start and stop in `rows`, the least of their row numbers, and the
+        coordinate at whose median they are cut.
     """
 
     rows: Int64[np.ndarray, " n"]
     columns: Float64[np.ndarray, "d n"]
     boxes: Float64[np.ndarray, "nodes 2 d"]
-    spans: Int64[np.ndarray, "nodes 3"]
+    spans: Int64[np.ndarray, "nodes 4"]
 
     @classmethod
     def of(cls, points: Float64[np.ndarray, "n d"], k: int = 1) -> Tree:
@@ -69,7 +70,7 @@ class Tree:
         depth = max(0, math.ceil(math.log2(n / leaf)))
         rows = np.arange(n)
         boxes = np.empty((2 ** (depth + 1) - 1, 2, d))
-        spans = np.empty((len(boxes), 3), np.int64)
+        spans = np.empty((len(boxes), 4), np.int64)
         spans[0, :2] = 0, n
         # The top by one thread, then subtrees by all.
         top = min(depth, math.ceil(math.log2(torch.get_num_threads())))
@@ -153,6 +154,7 @@ def _build(points, rows, boxes, spans, root, levels):
         for c in range(1, d):
             if high[c] - low[c] > high[axis] - low[axis]:
                 axis = c
+        spans[node, 3] = axis
         if 2 * node + 2 < nodes:
             middle = (start + stop) // 2
             _halve(points[:, axis], rows, start, stop - 1, middle)
@@ -224,21 +226,28 @@ def _query(rows, columns, boxes, spans, at, own, order, distances, indices, in_o
         pending[0], bounds[0] = 0, 0.0
         while top:
             top -= 1
-            node = pending[top]
-            if bounds[top] > squared:
+            node, bound = pending[top], bounds[top]
+            if bound > squared:
                 continue
-            if spans[node, 2] > limit_row and math.sqrt(bounds[top]) >= limit:
+            # On the way down only the coordinate that was cut is looked at: the far side of a cut,
+            # and a leaf, are measured in all when it is their turn.
+            bound = _box_distance(x, boxes[node])
+            if bound > squared:
+                continue
+            if spans[node, 2] > limit_row and math.sqrt(bound) >= limit:
                 continue
             while 2 * node + 2 < nodes:
-                left, right = 2 * node + 1, 2 * node + 2
-                to_left = _box_distance(x, boxes[left])
-                to_right = _box_distance(x, boxes[right])
+                left, right, axis = 2 * node + 1, 2 * node + 2, spans[node, 3]
+                to_left = _apart(x[axis], boxes[left, 0, axis], boxes[left, 1, axis])
+                to_right = _apart(x[axis], boxes[right, 0, axis], boxes[right, 1, axis])
                 if to_left <= to_right:
-                    node, pending[top], bounds[top] = left, right, to_right
+                    node, pending[top], bounds[top] = left, right, to_right * to_right
                 else:
-                    node, pending[top], bounds[top] = right, left, to_left
+                    node, pending[top], bounds[top] = right, left, to_left * to_left
                 if bounds[top] <= squared:
                     top += 1
+            if _box_distance(x, boxes[node]) > squared:
+                continue
             start, stop = spans[node, 0], spans[node, 1]
             m = stop - start
             inside = leaf[:m]
@@ -321,9 +330,15 @@ def _box_distance(x, box):
     """Return a squared distance, never above that of a point in the box as `_query` rounds it."""
     total = 0.0
     for c in range(len(x)):
-        apart = max(max(box[0, c] - x[c], x[c] - box[1, c]), 0.0)
+        apart = _apart(x[c], box[0, c], box[1, c])
         total += apart * apart
     return total
+
+
+@_kernel
+@no_type_check
+def _apart(x, low, high):
+    return max(max(low - x, x - high), 0.0)
 
 
 @_kernel
