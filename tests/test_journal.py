@@ -344,7 +344,7 @@ def check_that_it_goes_on(folder, options):
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
-    options = ["--neighbors", "64", "--n-samples", "3000"]
+    options = ["--neighbors", "64", "--n-samples", "6000"]
     stopped = shell(*COMMAND, *options, "--out", tmp_path / "a.csv")
     wait_for_cells(tmp_path / "a.journal", 5)
     os.kill(stopped.pid, sent)

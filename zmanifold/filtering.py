@@ -14,10 +14,12 @@ from zmanifold.chunking import run_chunks
 
 __all__ = [
     "CACHE_BYTES",
+    "UNIT_ROUNDOFF",
     "Filter",
     "pair_distances",
     "root_sum_squares",
     "suits_a_tree",
+    "sum_error",
 ]
 
 # Up to this dimension a k-d tree beats the tiled matrix product on a CPU.
@@ -26,7 +28,7 @@ _TREE_MAX_DIM = 12
 # Differences are formed in pieces that stay in a CPU's cache.
 CACHE_BYTES = 8 * 2**20
 
-_UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 
 
 def suits_a_tree(points: Float[Tensor, "n d"]) -> bool:
@@ -54,6 +56,18 @@ def pair_distances(
 
     run_chunks(work, len(a), memory // (24 * a.shape[1]), a.device)
     return distances
+
+
+def sum_error(n_terms: int, unit: float) -> float:
+    """Return the relative error of a sum of products in any order (Higham's gamma).
+
+    Examples
+    --------
+    >>> from zmanifold.filtering import sum_error
+    >>> sum_error(1, 0.25), sum_error(8, 0.25)
+    (0.3333333333333333, inf)
+    """
+    return n_terms * unit / (1 - n_terms * unit) if n_terms * unit < 0.5 else math.inf
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ class Filter:
         out[n:] = 0
         squares = points.new_full((n_padded,), math.inf, dtype=dtype)
         norms = points.new_empty(n, dtype=torch.float64)
-        frame = cls.frame(points, dtype, queries)
+        frame = cls.frame_of(points, dtype, queries)
         made = replace(frame, points=out, squares=squares, norms=norms)
 
         def work(part: slice) -> None:
@@ -96,31 +110,38 @@ class Filter:
         return replace(made, radius=float(norms.max()))
 
     @classmethod
-    def frame(
+    def frame(cls, centre: Float[Tensor, " d"], largest: float, dtype: torch.dtype) -> Filter:
+        """Build one that holds no points, for those of up to the largest magnitude.
+
+        The scale is a power of two, which rounds nothing, that brings norms down to 1 at most.
+        """
+        none = centre.new_empty((0, len(centre)), dtype=dtype)
+        scale = 2.0 ** math.frexp(2 * largest * math.sqrt(len(centre)))[1]
+        return cls(centre, scale, none, none[:, 0], none[:, 0].double(), 1.0)
+
+    @classmethod
+    def frame_of(
         cls, points: Float[Tensor, "n d"], dtype: torch.dtype, queries: Float[Tensor, "m d"]
     ) -> Filter:
         """Build one that holds no points, for these and queries of them."""
         # Any centre near the data's middle serves: it is the same for all points.
         centre = points.mean(dim=0).to(torch.promote_types(points.dtype, dtype))
         largest = max(largest_magnitude(points), largest_magnitude(queries))
-        none = points.new_empty((0, points.shape[1]), dtype=dtype)
-        scale = cls.scale_for(largest, points.shape[1])
-        return cls(centre, scale, none, none[:, 0], none[:, 0].double(), 0.0)
+        return cls.frame(centre, largest, dtype)
 
-    @staticmethod
-    def scale_for(largest: float, d: int) -> float:
-        """Return a power of two, which rounds nothing, that brings norms down to 1 at most."""
-        return 2.0 ** math.frexp(2 * largest * math.sqrt(d))[1]
-
-    def placed(
-        self, points: Float[Tensor, "q d"]
-    ) -> tuple[Float[Tensor, "q d"], Float64[Tensor, " q"]]:
-        """Centre and scale points, and return their norms there.
+    def moved(self, points: Float[Tensor, "q d"]) -> Float[Tensor, "q d"]:
+        """Centre and scale points.
 
         Differences are formed in the wider of the two dtypes and then rounded to the filter's:
         `ceiling` allows for both roundings.
         """
-        moved = ((points.to(self.centre.dtype) - self.centre) / self.scale).to(self.points.dtype)
+        return ((points.to(self.centre.dtype) - self.centre) / self.scale).to(self.points.dtype)
+
+    def placed(
+        self, points: Float[Tensor, "q d"]
+    ) -> tuple[Float[Tensor, "q d"], Float64[Tensor, " q"]]:
+        """Centre and scale points, and return their norms there."""
+        moved = self.moved(points)
         return moved, torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64)
 
     def placed_points(self) -> tuple[Float[Tensor, "m d"], Float64[Tensor, " n"]]:
@@ -157,13 +178,16 @@ class Filter:
         self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"], sign: int
     ) -> tuple[Float64[Tensor, " q"], Float64[Tensor, " q"]]:
         """Return scaled distances moved by the rounding of points, and the product's error."""
-        u = _UNIT_ROUNDOFF[self.points.dtype]
+        u = UNIT_ROUNDOFF[self.points.dtype]
         d = self.points.shape[1]
         q, radius = query_norms, self.radius
         # Centring and rounding move either point by at most 2 u times its norm.
         moved = 2.01 * u * (q + radius)
         reach = distances / self.scale * (1 + sign * (d + 8) * 2.0**-52) + sign * moved
         reach = reach.clamp(min=0)
-        gamma = (d + 2) * u / (1 - (d + 2) * u) if (d + 2) * u < 0.5 else math.inf
-        error = 2 * gamma * q * radius + 2 * u * (radius**2 + 2 * q * radius) + d * 2.0**-140
+        error = (
+            2 * sum_error(d + 2, u) * q * radius
+            + 2 * u * (radius**2 + 2 * q * radius)
+            + d * 2.0**-140
+        )
         return reach, error + 2.0**-50 * (reach.square() + q.square())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +9,9 @@ from jaxtyping import BFloat16, Float, Float32, Float64
 from torch import Tensor
 
 from zmanifold.chunking import run_chunks
-from zmanifold.filtering import CACHE_BYTES, Filter
+from zmanifold.filtering import CACHE_BYTES, UNIT_ROUNDOFF, Filter, sum_error
 
 __all__ = ["HalfFilter"]
-
-_UNIT_ROUNDOFF = 2.0**-8
 
 # Into so many columns half a squared norm is split: their rounding is that of float32.
 _PARTS = 3
@@ -49,7 +46,7 @@ class HalfFilter:
     @classmethod
     def of(cls, points: Float[Tensor, "n d"], queries: Float[Tensor, "m d"]) -> HalfFilter:
         """Build it for these queries."""
-        frame = Filter.frame(points, torch.float32, queries)
+        frame = Filter.frame_of(points, torch.float32, queries)
         placed, sizes = _placed(frame, points)
         return cls(frame, _swapped(placed), points.new_zeros(len(points)).float(), sizes)
 
@@ -73,14 +70,14 @@ class HalfFilter:
         d = self.points.shape[1] - 2 * _PARTS
         norms, moved = sizes.unbind(dim=1)
         radius, moved_most = self.sizes.amax(dim=0).tolist()
-        single = 2.0**-24
+        single = UNIT_ROUNDOFF[torch.float32]
         # Centring, rounding to float32 and then to bfloat16; what is next to nothing may vanish.
         reach = distances / self.frame.scale * (1 + (d + 8) * 2.0**-52)
         reach = reach + moved + moved_most + 2.1 * single * (norms + radius) + d * 2.0**-100
-        gamma = (d + 10) * single / (1 - (d + 10) * single) if (d + 10) * single < 0.5 else math.inf
+        gamma = sum_error(d + 10, single)
         # A squared norm's parts may add up to a little more than it.
         exact = reach.square() + 1.01 * gamma * (norms + radius).square() + d * 2.0**-100
-        ceiling: Tensor = exact * (1 + 1.01 * _UNIT_ROUNDOFF)
+        ceiling: Tensor = exact * (1 + 1.01 * UNIT_ROUNDOFF[torch.bfloat16])
         return ceiling
 
 
@@ -92,7 +89,7 @@ def _placed(
     sizes = points.new_empty((q, 2), dtype=torch.float64)
 
     def work(part: slice) -> None:
-        single, _ = frame.placed(points[part])
+        single = frame.moved(points[part])
         half = single.bfloat16()
         placed[part, :d] = half
         sizes[part, 0] = torch.linalg.vector_norm(half, dim=1, dtype=torch.float64)

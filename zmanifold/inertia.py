@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from zmanifold.kernels import kernel
-from zmanifold.lanes import LANES, count_in_lanes
+from zmanifold.lanes import LANES, NEGLIGIBLE, count_in_lanes
 
 __all__ = ["count_significant"]
 
@@ -26,9 +26,6 @@ _PART = 256
 
 # Up to this order matrices are decided many at a time.
 _MOST_IN_LANES = 24
-
-# Of a matrix whose trace is 1, a sum of squares that cannot matter.
-_NEGLIGIBLE = 1e-250
 
 
 def count_significant(
@@ -263,7 +260,7 @@ def _tridiagonal(a, diagonal, squares, v, w, p):
         for c in range(m - 1):
             rest += u[c] * u[c]
         # Squares near underflow have lost their digits: a reflection made of them is none.
-        if rest < _NEGLIGIBLE:
+        if rest < NEGLIGIBLE:
             rest = 0.0
         squares[m - 1] = rest + u[m - 1] * u[m - 1]
         beta = 0.0

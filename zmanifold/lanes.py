@@ -7,7 +7,7 @@ from typing import no_type_check
 
 from zmanifold.kernels import kernel
 
-__all__ = ["LANES", "count_in_lanes"]
+__all__ = ["LANES", "NEGLIGIBLE", "count_in_lanes"]
 
 # Compiled code steps through the lanes in its innermost loops, which become vector instructions.
 LANES = 32
@@ -17,7 +17,7 @@ _kernel = kernel("contract")
 _strict = kernel()
 
 # Of a matrix whose trace is 1, a sum of squares that cannot matter.
-_NEGLIGIBLE = 1e-250
+NEGLIGIBLE = 1e-250
 
 # Laguerre's method triples the digits in each step; who is not there then, is left open.
 _STEPS = 5
@@ -85,7 +85,7 @@ def _tridiagonal(a, diagonal, squares, w, beta, total):
                 total[lane] += u_c[lane] * u_c[lane]
         for lane in range(LANES):
             # Squares near underflow have lost their digits: a reflection made of them is none.
-            rest = total[lane] if total[lane] >= _NEGLIGIBLE else 0.0
+            rest = total[lane] if total[lane] >= NEGLIGIBLE else 0.0
             whole[lane] = rest + last[lane] * last[lane]
             root = math.sqrt(whole[lane])
             moved = last[lane] + (root if last[lane] >= 0 else -root)

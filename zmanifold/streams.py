@@ -162,7 +162,7 @@ class Stream:
         if len(left):
             # Rounding to float32 has shortened no vector by more than this.
             radius = coarse.radius * (1 + 2.0**-10) + 2.0**-20
-            fine = replace(self._filter(torch.float64), radius=radius)
+            fine = replace(Filter.frame(self.centre, self.largest, torch.float64), radius=radius)
             indices[left] = self._searched_again(
                 fine, at[left], positions[left], reach[left], indices.shape[1]
             )
@@ -171,7 +171,7 @@ class Stream:
         self, at: Float[Tensor, "q d"], positions: Int64[Tensor, " q"], length: int
     ) -> tuple[Filter, Shortlists]:
         """Offer the products of the queries with all rows to lists."""
-        coarse = self._filter(torch.float32)
+        coarse = Filter.frame(self.centre, self.largest, torch.float32)
         placed, _ = coarse.placed(at)
         lists = Shortlists.of(len(at), length)
         own, radii = positions.numpy(), [0.0]
@@ -260,13 +260,6 @@ class Stream:
         self._each_block(collect, _ROW_BYTES * self.rows.n_features + 64 * q)
         cut()
         return torch.from_numpy(pairs[0][2].astype(np.int64).reshape(q, k))
-
-    def _filter(self, dtype: torch.dtype) -> Filter:
-        """Return a filter that places points but holds none."""
-        d = self.rows.n_features
-        none = torch.empty((0, d), dtype=dtype)
-        scale = Filter.scale_for(self.largest, d)
-        return Filter(self.centre, scale, none, none[:, 0], none[:, 0].double(), 1.0)
 
     def _each_range(self, work: Callable[[int, int], object], row_bytes: int) -> None:
         """Call `work` with the first and last row of whole batches, spread over threads."""

@@ -226,8 +226,8 @@ def _query(rows, columns, boxes, spans, at, own, order, distances, indices, in_o
         pending[0], bounds[0] = 0, 0.0
         while top:
             top -= 1
-            node, bound = pending[top], bounds[top]
-            if bound > squared:
+            node = pending[top]
+            if bounds[top] > squared:
                 continue
             # On the way down only the coordinate that was cut is looked at: the far side of a cut,
             # and a leaf, are measured in all when it is their turn.
