@@ -17,6 +17,7 @@ from zmanifold.chunking import run_chunks
 from zmanifold.errors import InputError, unknown_name
 from zmanifold.neighbors import search
 from zmanifold.parameters import check_n_neighbors, is_number, resolve_device, working_memory
+from zmanifold.signs import count_by_signs
 
 __all__ = ["LocalPCA", "as_neighborhoods", "fukunaga_olsen", "greatest_norm", "local_spectra"]
 
@@ -27,6 +28,9 @@ __all__ = ["LocalPCA", "as_neighborhoods", "fukunaga_olsen", "greatest_norm", "l
 _ROUNDING_UNITS = {torch.float32: 1.0, torch.float64: 64.0}
 
 _CACHE_BYTES = 16 * 2**20
+
+# Up to this order a GPU computes the eigenvalues of many matrices at a time.
+_MOST_BATCHED = 32
 
 # Up to this order of the scatter matrix a CPU counts eigenvalues faster than it computes them.
 _MOST_COUNTED = 512
@@ -258,17 +262,18 @@ def fukunaga_olsen(
     rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * norm
     q = len(indices)
     dimension, degenerate = indices.new_empty(q), torch.empty_like(indices[:, 0], dtype=torch.bool)
-    undecided = torch.arange(q, device=indices.device)
-    if points.device.type == "cpu" and min(indices.shape[1], points.shape[1]) <= _MOST_COUNTED:
-        proven = torch.empty_like(degenerate)
+    # What lies at the threshold itself is not greater, however a chunk's products round it.
+    at_least = alpha + (indices.shape[1] + points.shape[1]) * 2.0**-50
+    proven = torch.zeros_like(degenerate)
+    if points.device.type != "cpu":
+        _count_by_signs(points, indices, at_least, rounding, memory, dimension, degenerate, proven)
+    elif min(indices.shape[1], points.shape[1]) <= _MOST_COUNTED:
         _count(points, indices, alpha, rounding, dimension, degenerate, proven)
-        undecided = undecided[~proven]
+    undecided = (~proven).nonzero()[:, 0]
     if len(undecided):
         spectra, spread = _spectra(points, indices[undecided], memory)
         without = spread <= rounding
-        # What lies at the threshold itself is not greater, however a chunk's products round it.
-        slack = (indices.shape[1] + points.shape[1]) * 2.0**-50
-        significant = (spectra > (alpha + slack) * spectra[:, :1]).sum(dim=1)
+        significant = (spectra > at_least * spectra[:, :1]).sum(dim=1)
         dimension[undecided], degenerate[undecided] = significant.masked_fill_(without, 0), without
     return dimension, degenerate
 
@@ -311,6 +316,59 @@ def _count(
     run_chunks(work, len(rows), 1024, points.device)
 
 
+def _count_by_signs(
+    points: Float[Tensor, "n d"],
+    indices: Int64[Tensor, "q k"],
+    alpha: float,
+    rounding: float,
+    memory: int,
+    *out: Shaped[Tensor, " q"],
+) -> None:
+    """Count on any device, by products, where that is proven to be the same."""
+    dimension, degenerate, proven = out
+    q, k = indices.shape
+    d = points.shape[1]
+
+    def work(part: slice) -> None:
+        scatter, spread = _scatter(points, indices[part])
+        counts, certain = count_by_signs(scatter, alpha)
+        without = spread <= rounding
+        dimension[part] = counts.masked_fill_(without, 0)
+        degenerate[part], proven[part] = without, certain | without
+
+    run_chunks(work, q, memory // (24 * k * d + 40 * min(k, d) ** 2), points.device)
+
+
+def _scatter(
+    points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"]
+) -> tuple[Float64[Tensor, "q r r"], Float64[Tensor, " q"]]:
+    """Return the smaller scatter matrices and the root mean square distances to the mean."""
+    k = indices.shape[1]
+    centred = points[indices].double()
+    centred -= centred.mean(dim=1, keepdim=True)
+    # The two products share their non-zero eigenvalues.
+    scatter = centred @ centred.mT if k <= points.shape[1] else centred.mT @ centred
+    return scatter, (scatter.diagonal(dim1=1, dim2=2).sum(dim=1) / k).sqrt_()
+
+
+def _eigenvalues(matrices: Float64[Tensor, "b r r"]) -> Float64[Tensor, "b r"]:
+    """Return them ascending; large ones of a GPU's by the CPU, where PyTorch is faster.
+
+    Above order 32 PyTorch (at least up to 2.11) gives a GPU one matrix at a time.
+    """
+    if matrices.device.type == "cpu" or matrices.shape[1] <= _MOST_BATCHED:
+        values: Tensor = torch.linalg.eigvalsh(matrices)
+        return values
+    host = matrices.cpu()
+    values = host.new_empty(host.shape[:2])
+
+    def work(part: slice) -> None:
+        values[part] = torch.linalg.eigvalsh(host[part])
+
+    run_chunks(work, len(host), len(host), host.device)
+    return values.to(matrices.device)
+
+
 def _spectra(
     points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"], memory: int
 ) -> tuple[Float64[Tensor, "q r"], Float64[Tensor, " q"]]:
@@ -322,12 +380,8 @@ def _spectra(
     spread = points.new_empty(q, dtype=torch.float64)
 
     def work(part: slice) -> None:
-        centred = points[indices[part]].double()
-        centred -= centred.mean(dim=1, keepdim=True)
-        # The two products share their non-zero eigenvalues: take the smaller one.
-        scatter = centred @ centred.mT if k <= d else centred.mT @ centred
-        spread[part] = (scatter.diagonal(dim1=1, dim2=2).sum(dim=1) / k).sqrt_()
-        spectra[part] = torch.linalg.eigvalsh(scatter).flip(1)[:, :rank]
+        scatter, spread[part] = _scatter(points, indices[part])
+        spectra[part] = _eigenvalues(scatter).flip(1)[:, :rank]
 
     budget = min(memory, _CACHE_BYTES) if points.device.type == "cpu" else memory
     run_chunks(work, q, budget // (24 * k * d + 24 * min(k, d) ** 2), points.device)
