@@ -3,14 +3,14 @@
 Claim:    local ID, neighbours, sweeps and mixing are faster than the peers by the ratios asked for
 Command:  make benchmark, or: python experiments/benchmark.py --row helix-8 --row knn-images
 Needs:    the extra `benchmark` (scikit-dimension, kornia); Fashion-MNIST for two rows
-Writes:   experiments/results/benchmark.json and benchmark.md (the table)
+Writes:   experiments/results/benchmark.json and benchmark.md (the table); benchmark-cuda for a GPU
 Runtime:  about 25 minutes on 2 cores, 20 of them for the two rows of 60,000 images
 
 Every row runs in a process of its own with pinned threads. Each side is warmed up, then the sides
 take turns; a run repeats a short call for a quarter of a second; the median of the runs counts, and
 of several forms of a peer the fastest. A peer that would take hours is extrapolated from a part,
 which its name says. Peak memory is measured in yet other processes, one a side: the largest
-resident size less that before the call.
+resident size less that before the call, or of what computes on a GPU the largest allocation there.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ FOLDER = Path(__file__).parent / "results"
 PEERS = ("scikit-dimension", "scikit-learn", "kornia", "torchvision", "timm", "numba")
 # Neighbourhoods from which scikit-dimension's time for 60,000 images is extrapolated.
 SAMPLE = 1000
+# Points of the CIFAR-sized sweep, its strengths, and the queries of the peer's search.
+CIFAR_SIZE = 50_000
+CIFAR_GAMMAS = tuple(float(g) / 4 for g in range(61))
+CIFAR_QUERIES = 2000
 # Figure 6's sweep: 16 strengths, two neighbourhood sizes, three seeds.
 GAMMAS = tuple(float(g) for g in range(16))
 NEIGHBORS = (8, 128)
@@ -83,12 +87,14 @@ class Row:
     make: Callable[..., Sides] = field(repr=False)
     arguments: tuple[Any, ...] = ()
     bound: str = ""
+    device: str = "cpu"
+    most_seconds: float | None = None
 
 
 # --- what is compared -------------------------------------------------------------------------
 
 
-def local_dimension(name: str, k: int) -> Sides:
+def local_dimension(device: str, name: str, k: int) -> Sides:
     """FO at every point, neighbour search included."""
     import zmanifold as zm
 
@@ -98,13 +104,13 @@ def local_dimension(name: str, k: int) -> Sides:
         return lambda: void(fitted_peer(X, n_neighbors=k, n_jobs=n_jobs))
 
     return Sides(
-        lambda: void(zm.LocalPCA(n_neighbors=k).fit(X)),
-        {f"scikit-dimension, n_jobs={n}": peer(n) for n in (1, 2)},
-        lambda: warmed_up(X, k),
+        lambda: void(zm.LocalPCA(n_neighbors=k, device=device).fit(X)),
+        {f"scikit-dimension, n_jobs={n}": peer(n) for n in jobs()},
+        lambda: warmed_up(X, k, device),
     )
 
 
-def local_dimension_of_images(k: int) -> Sides:
+def local_dimension_of_images(device: str, k: int) -> Sides:
     """FO at all 60,000 points against scikit-dimension's search and part of its PCAs."""
     import numpy as np
     import zmanifold as zm
@@ -118,39 +124,34 @@ def local_dimension_of_images(k: int) -> Sides:
         indices = scikit_learns(X, k)
         searched = time.perf_counter() - clock
         parts = []
-        for n_jobs in (1, 2):
+        for n_jobs in jobs():
             clock = time.perf_counter()
             fitted_peer(X, precomputed_knn=indices[rows], n_jobs=n_jobs)
             parts.append(time.perf_counter() - clock)
         return searched + min(parts) * n / SAMPLE
 
-    def floor() -> float:
-        """Half the products of all pairs, half the 64-bit products of all neighbourhoods."""
-        products = n * n * X.shape[1] / product_rate(proposing_dtype())
-        return float(products + n * k * k * X.shape[1] / product_rate("float64"))
-
     return Sides(
-        lambda: void(zm.LocalPCA(n_neighbors=k).fit(X)),
+        lambda: void(zm.LocalPCA(n_neighbors=k, device=device).fit(X)),
         {f"scikit-dimension, its PCAs from {SAMPLE:,} points": peer},
-        lambda: warmed_up(X, k),
-        floor,
+        lambda: warmed_up(X, k, device),
+        lambda: products_floor(X, k, device),
     )
 
 
-def neighbors_of_images(k: int) -> Sides:
+def neighbors_of_images(device: str, k: int) -> Sides:
     """Exact nearest neighbours, search alone."""
     import zmanifold as zm
 
     X = points_of("fashion-mnist")
     return Sides(
-        lambda: void(zm.kneighbors(X, k)),
-        {"scikit-learn, n_jobs=2": lambda: void(scikit_learns(X, k))},
-        lambda: (zm.kneighbors(X[:2000], k), scikit_learns(X[:2000], k)),
-        lambda: len(X) ** 2 * X.shape[1] / product_rate(proposing_dtype()),
+        lambda: void(zm.kneighbors(X, k, device=device)),
+        {f"scikit-learn, n_jobs={jobs()[-1]}": lambda: void(scikit_learns(X, k))},
+        lambda: (zm.kneighbors(X[:2000], k, device=device), scikit_learns(X[:2000], k)),
+        lambda: products_floor(X, 0, device),
     )
 
 
-def sweep() -> Sides:
+def sweep(device: str) -> Sides:
     """Figure 6's sweep of the helix against the same loop over scikit-dimension."""
     import numpy as np
     import zmanifold as zm
@@ -165,7 +166,7 @@ def sweep() -> Sides:
         seconds = time.perf_counter() - clock
         for k in NEIGHBORS:
             parts = []
-            for n_jobs in (1, 2):
+            for n_jobs in jobs():
                 clock = time.perf_counter()
                 fitted_peer(mixed, n_neighbors=k, n_jobs=n_jobs)
                 parts.append(time.perf_counter() - clock)
@@ -173,34 +174,70 @@ def sweep() -> Sides:
         return seconds * len(GAMMAS) * SEEDS
 
     def ours() -> None:
-        zm.sweep_id(X, mixers=mixers, n_neighbors=NEIGHBORS, seeds=SEEDS, progress=False)
+        zm.sweep_id(
+            X, mixers=mixers, n_neighbors=NEIGHBORS, seeds=SEEDS, device=device, progress=False
+        )
 
     return Sides(
         ours,
         {"the same loop over scikit-dimension, from one γ and seed": peer},
-        lambda: warmed_up(X, max(NEIGHBORS)),
+        lambda: warmed_up(X, max(NEIGHBORS), device),
     )
 
 
-def weights(batch_size: int) -> Sides:
+def sweep_of_images(device: str) -> Sides:
+    """Sweep as many colour images as CIFAR has for training, one seed, all points."""
+    import numpy as np
+    import zmanifold as zm
+
+    X = cifar_sized(CIFAR_SIZE)
+    n, k = len(X), max(NEIGHBORS)
+    mixers = [zm.ZetaMixup(g) for g in CIFAR_GAMMAS]
+
+    def peer() -> float:
+        """One search and, for each neighbourhood size, one estimate, both of some points."""
+        clock = time.perf_counter()
+        indices = scikit_learns(X, k, CIFAR_QUERIES)
+        seconds = (time.perf_counter() - clock) * n / CIFAR_QUERIES
+        for size in NEIGHBORS:
+            near = indices[np.arange(SAMPLE) % len(indices), :size]
+            parts = []
+            for n_jobs in jobs():
+                clock = time.perf_counter()
+                fitted_peer(X, precomputed_knn=near, n_jobs=n_jobs)
+                parts.append(time.perf_counter() - clock)
+            seconds += min(parts) * n / SAMPLE
+        return seconds * len(CIFAR_GAMMAS)
+
+    def ours() -> None:
+        zm.sweep_id(X, mixers=mixers, n_neighbors=NEIGHBORS, seeds=1, device=device, progress=False)
+
+    return Sides(
+        ours,
+        {f"scikit-dimension, from one γ, {CIFAR_QUERIES:,} queries and {SAMPLE:,} PCAs": peer},
+        lambda: warmed_up(X, k, device),
+        lambda: len(CIFAR_GAMMAS) * products_floor(X, k, device),
+    )
+
+
+def weights(device: str, batch_size: int) -> Sides:
     """ζ-mixup's weights of one batch."""
     import zmanifold as zm
 
     mixer = zm.ZetaMixup(2.8)
     return Sides(
-        lambda: void(mixer.weights(batch_size)),
+        lambda: void(mixer.weights(batch_size, device=device)),
         {"NumPy, argsort twice": lambda: void(weights_by_numpy(batch_size, 2.8))},
-        lambda: (mixer.weights(1024), weights_by_numpy(32, 2.8)),
-        floor=lambda: 4 * batch_size**2 / copy_rate(),
+        lambda: (mixer.weights(1024, device=device), weights_by_numpy(32, 2.8)),
+        floor=lambda: 4 * batch_size**2 / copy_rate(device),
     )
 
 
-def mixing(*shape: int) -> Sides:
-    """Weights, samples and labels of a batch, on the GPU where there is one."""
+def mixing(device: str, *shape: int) -> Sides:
+    """Weights, samples and labels of a batch."""
     import torch
     import zmanifold as zm
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     x = torch.rand(shape, device=device)
     y = torch.randint(0, 10, shape[:1], device=device)
     mixer = zm.ZetaMixup(2.8, num_classes=10)
@@ -216,17 +253,16 @@ def mixing(*shape: int) -> Sides:
 
     peers = {name: of(peer) for name, peer in mixup_peers().items()}
     floor = 2 * x.numel() * 4 / copy_rate(device)
-    if device == "cpu":
-        floor = max(floor, 2 * shape[0] * x.numel() / product_rate("float32"))
+    floor = max(floor, 2 * shape[0] * x.numel() / product_rate("float32", device))
     calls: list[Callable[..., object]] = [mixer, *mixup_peers().values()]
     return Sides(of(mixer), peers, lambda: [call(x[:2], y[:2]) for call in calls], lambda: floor)
 
 
-def from_the_shell() -> Sides:
+def from_the_shell(device: str) -> Sides:
     """Sweep from the command line, imports included, against a script."""
     command = [
         str(Path(sys.executable).with_name("zmanifold")),
-        *("sweep-id", "helix-r3", "--gamma", "2.8", "--neighbors", "8"),
+        *("sweep-id", "helix-r3", "--gamma", "2.8", "--neighbors", "8", "--device", device),
     ]
 
     def run(arguments: list[str]) -> Callable[[], None]:
@@ -286,6 +322,21 @@ ROWS = {
         "from the shell to the result of sweep-id helix-r3 --gamma 2.8 --neighbors 8", 2,
         from_the_shell, (), "importing torch and scikit-learn",
     ),
+    "images-128-cuda": Row(
+        "Fashion-MNIST 60,000 x 784, k = 128, all points", 500, local_dimension_of_images, (128,),
+        device="cuda", most_seconds=1,
+    ),
+    "cifar-sweep-cuda": Row(
+        "a sweep of 50,000 x 3,072, 61 γ, k = 8 and 128, all points", 1, sweep_of_images, (),
+        device="cuda", most_seconds=60,
+    ),
+    "mix-224-cuda": Row(
+        "ζ-mixup of [32, 3, 224, 224], weights, mixing and labels", 1, mixing, (32, 3, 224, 224),
+        device="cuda",
+    ),
+    "mix-32-cuda": Row(
+        "the same of [128, 3, 32, 32]", 1, mixing, (128, 3, 32, 32), device="cuda",
+    ),
 }  # fmt: skip
 
 
@@ -307,21 +358,22 @@ def fitted_peer(X: Points, *, n_jobs: int, **options: Any) -> Any:
         return skdim.id.lPCA(ver="FO").fit_pw(X, n_jobs=n_jobs, **options)
 
 
-def warmed_up(X: Points, k: int) -> None:
+def warmed_up(X: Points, k: int, device: str) -> None:
     """Run both sides on the first points."""
     import zmanifold as zm
 
     some = X[: k + 40]
-    zm.LocalPCA(n_neighbors=k).fit(some)
-    for n_jobs in (1, 2):
+    zm.LocalPCA(n_neighbors=k, device=device).fit(some)
+    for n_jobs in jobs():
         fitted_peer(some, n_neighbors=k, n_jobs=n_jobs)
 
 
-def scikit_learns(X: Points, k: int) -> Any:
-    """Search with scikit-learn."""
+def scikit_learns(X: Points, k: int, n_queries: int | None = None) -> Any:
+    """Search with scikit-learn, at all points or at the first as if they were new."""
     from sklearn.neighbors import NearestNeighbors
 
-    return NearestNeighbors(n_neighbors=k, n_jobs=2).fit(X).kneighbors(return_distance=False)
+    fitted = NearestNeighbors(n_neighbors=k, n_jobs=jobs()[-1]).fit(X)
+    return fitted.kneighbors(None if n_queries is None else X[:n_queries], return_distance=False)
 
 
 def weights_by_numpy(batch_size: int, gamma: float) -> Points:
@@ -384,27 +436,66 @@ def points_of(name: str) -> Points:
     return np.ascontiguousarray(zm.load_dataset(name, random_state=0).points)
 
 
+def cifar_sized(n: int) -> Points:
+    """Draw smooth random colour images of 32 x 32 pixels, with the spectrum of natural ones.
+
+    Their amplitudes fall as one over the frequency, and the three channels are much alike.
+    """
+    import numpy as np
+    from scipy import fft
+
+    rng = np.random.default_rng(0)
+    across, down = np.meshgrid(fft.fftfreq(32), fft.fftfreq(32))
+    amplitude = 1 / np.maximum(np.hypot(across, down), 1 / 32)
+    noise = rng.standard_normal((n, 3, 32, 32), dtype=np.float32)
+    noise += 2 * rng.standard_normal((n, 1, 32, 32), dtype=np.float32)
+    images = fft.ifft2(amplitude.astype(np.float32) * fft.fft2(noise, workers=-1), workers=-1).real
+    return np.ascontiguousarray(images.reshape(n, -1), dtype=np.float32)
+
+
+def jobs() -> tuple[int, ...]:
+    """Return the numbers of processes that a peer may take, the faster counts."""
+    return 1, int(os.environ.get("OMP_NUM_THREADS", "2"))
+
+
+def products_floor(X: Points, k: int, device: str) -> float:
+    """Seconds for the products of all pairs and the 64-bit products of each neighbourhood.
+
+    On a CPU products of a matrix with itself are made but half.
+    """
+    n, d = X.shape
+    once = 1 if device == "cpu" else 2
+    seconds = once * n * n * d / product_rate(proposing_dtype(device), device)
+    return float(seconds + once * n * k * k * d / product_rate("float64", device))
+
+
 @cache
-def product_rate(dtype: str) -> float:
-    """Multiplications and additions a second in a matrix product, the best of five."""
+def product_rate(dtype: str, device: str) -> float:
+    """Multiplications and additions a second in a matrix product, the best of six."""
     import torch
     from zmanifold.multiplying import product
 
-    n = 2048
-    a = torch.ones(n, n, dtype=getattr(torch, dtype))
-    multiply = (lambda a, b: a @ b.mT) if dtype == "float64" else product
-    return 2 * n**3 / min(seconds_of(lambda: void(multiply(a, a))) for _ in range(6))
+    n = 2048 if device == "cpu" else 8192
+    a = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
+
+    def multiply() -> float | None:
+        if device != "cpu":
+            return cuda_seconds(lambda: a @ a.mT, repeats=3)
+        void(a @ a.mT if dtype == "float64" else product(a, a))
+        return None
+
+    return 2 * n**3 / min(seconds_of(multiply) for _ in range(6))
 
 
-def proposing_dtype() -> str:
-    """Name the dtype in which this CPU's search proposes candidates."""
+def proposing_dtype(device: str) -> str:
+    """Name the dtype in which the search proposes candidates."""
     from zmanifold.multiplying import multiplies_halves
 
-    return "bfloat16" if multiplies_halves() else "float32"
+    return "bfloat16" if device == "cpu" and multiplies_halves() else "float32"
 
 
 @cache
-def copy_rate(device: str = "cpu") -> float:
+def copy_rate(device: str) -> float:
     """Bytes a second read and written in a copy too large for the caches, the best of five."""
     import torch
 
@@ -458,7 +549,11 @@ def void(_: object) -> None:
 
 
 def peak_memory(run: Callable[[], object]) -> int:
-    """Bytes of the largest resident size during a call less that before it (Linux)."""
+    """Bytes of the largest resident size during a call less that before it (Linux).
+
+    If the call allocates memory of a GPU, the largest allocation there counts instead.
+    """
+    import torch
 
     def status(name: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -467,8 +562,14 @@ def peak_memory(run: Callable[[], object]) -> int:
     before = status("VmRSS")
     # 5 resets the high-water mark.
     Path("/proc/self/clear_refs").write_text("5")
+    on_gpu = 0
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        on_gpu = -torch.cuda.memory_allocated()
     run()
-    return max(0, status("VmHWM") - before)
+    if torch.cuda.is_available():
+        on_gpu += torch.cuda.max_memory_allocated()
+    return max(0, on_gpu or status("VmHWM") - before)
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -498,7 +599,7 @@ def machine(threads: int) -> dict[str, Any]:
 def measure(name: str, runs: int) -> dict[str, Any]:
     """Time a row's sides in turn; called in the row's own process."""
     row = ROWS[name]
-    sides = row.make(*row.arguments)
+    sides = row.make(row.device, *row.arguments)
     calls = {"zmanifold": sides.ours, **sides.peers}
     sides.warm_up()
     seconds: dict[str, list[float]] = {side: [] for side in calls}
@@ -512,7 +613,7 @@ def measure(name: str, runs: int) -> dict[str, Any]:
 def measure_memory(name: str, side: str) -> int:
     """Run one side once; called in a process of its own."""
     row = ROWS[name]
-    sides = row.make(*row.arguments)
+    sides = row.make(row.device, *row.arguments)
     sides.warm_up()
     return peak_memory(sides.ours if side == "zmanifold" else sides.peers[side])
 
@@ -549,18 +650,24 @@ def main(
         found = measure(child, runs) if side is None else measure_memory(child, side)
         print(json.dumps(found))
     else:
-        compare(row or list(ROWS), runs, threads, out)
+        import torch
+
+        here = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        names = row or [name for name in ROWS if ROWS[name].device in here]
+        for device in here:
+            part = [name for name in names if ROWS[name].device == device]
+            compare(part, runs, threads, out, "benchmark" if device == "cpu" else "benchmark-cuda")
 
 
-def compare(names: list[str], runs: int, threads: int, out: Path) -> None:
+def compare(names: list[str], runs: int, threads: int, out: Path, file: str) -> None:
     """Run rows one after the other; each finished one is in the table at once."""
     from zmanifold.storage import write_atomically, write_json
 
     out.mkdir(parents=True, exist_ok=True)
     where = machine(threads)
     rows: dict[str, Any] = {}
-    if (out / "benchmark.json").exists():
-        before = json.loads((out / "benchmark.json").read_text())
+    if (out / f"{file}.json").exists():
+        before = json.loads((out / f"{file}.json").read_text())
         # Rows of the same machine and versions stay until they are run again.
         if before["machine"] == where:
             rows = {row["row"]: row for row in before["rows"]}
@@ -579,8 +686,8 @@ def compare(names: list[str], runs: int, threads: int, out: Path) -> None:
             "rows": ordered,
             "machine": where,
         }
-        write_json(out / "benchmark.json", content)
-        write_atomically(out / "benchmark.md", partial(Path.write_text, data=to_markdown(ordered)))
+        write_json(out / f"{file}.json", content)
+        write_atomically(out / f"{file}.md", partial(Path.write_text, data=to_markdown(ordered)))
 
 
 def summary(name: str, found: dict[str, Any], memory: dict[str, int]) -> dict[str, Any]:
@@ -599,6 +706,7 @@ def summary(name: str, found: dict[str, Any], memory: dict[str, int]) -> dict[st
         "theirs": medians[peer],
         "ratio": medians[peer] / ours,
         "target": row.target,
+        "most_seconds": row.most_seconds,
         "floor": found["floor"],
         "bound": row.bound,
     }
@@ -616,6 +724,10 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
         sizes = [row["memory"].get(side) for side in ("zmanifold", row["peer"])]
         return " / ".join("–" if size is None else f"{size / 2**20:.0f}" for size in sizes)
 
+    def asked(row: dict[str, Any]) -> str:
+        time = "" if row["most_seconds"] is None else f", {row['most_seconds']:g} s"
+        return f"{row['target']:g}x{time}"
+
     head = [
         "| work | peer | peer's time | ours | ratio | asked | memory, MiB: ours / peer "
         "| limit | what holds it |",
@@ -623,7 +735,7 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
     ]
     lines = [
         f"| {row['work']} | {row['peer']} | {timed(row['seconds'][row['peer']])} "
-        f"| {timed(row['seconds']['zmanifold'])} | **{row['ratio']:.3g}x** | {row['target']:g}x "
+        f"| {timed(row['seconds']['zmanifold'])} | **{row['ratio']:.3g}x** | {asked(row)} "
         f"| {megabytes(row)} "
         f"| {'–' if row['floor'] is None else format(row['floor'] / row['ours'], '.0%')} "
         f"| {row['bound']} |"

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import benchmark
 import scaling
@@ -22,26 +24,49 @@ def small(monkeypatch):
     monkeypatch.setattr(benchmark, "points_of", lambda name: points)
     monkeypatch.setattr(benchmark, "SAMPLE", 10)
     monkeypatch.setattr(benchmark, "GAMMAS", (2.8,))
+    monkeypatch.setattr(benchmark, "CIFAR_GAMMAS", (2.8,))
+    monkeypatch.setattr(benchmark, "CIFAR_SIZE", 160)
+    monkeypatch.setattr(benchmark, "CIFAR_QUERIES", 20)
     monkeypatch.setattr(benchmark, "NEIGHBORS", (8,))
-    monkeypatch.setattr(benchmark, "copy_rate", lambda device="cpu": 1e10)
-    monkeypatch.setattr(benchmark, "product_rate", lambda dtype: 1e11)
+    monkeypatch.setattr(benchmark, "copy_rate", lambda device: 1e10)
+    monkeypatch.setattr(benchmark, "product_rate", lambda dtype, device: 1e11)
     monkeypatch.setattr(benchmark, "mixup_peers", lambda: {"identity": lambda x, y: (x.clone(), y)})
 
 
-@pytest.mark.parametrize("name", [name for name in benchmark.ROWS if name != "shell"])
+def rows_here():
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    return [name for name, row in benchmark.ROWS.items() if row.device in devices]
+
+
+@pytest.mark.parametrize("name", [name for name in rows_here() if name != "shell"])
 def test_each_row_runs_both_sides(name, small, monkeypatch):
     row = benchmark.ROWS[name]
     tiny = {"weights": (40,), "mix-224": (4, 3, 8, 8), "mix-32": (6, 3, 4, 4)}
-    arguments = tiny.get(name, tuple(8 if a == 128 else a for a in row.arguments))
-    monkeypatch.setitem(
-        benchmark.ROWS, name, benchmark.Row(row.work, row.target, row.make, arguments)
+    arguments = tiny.get(
+        name.removesuffix("-cuda"), tuple(8 if a == 128 else a for a in row.arguments)
     )
+    monkeypatch.setitem(benchmark.ROWS, name, replace(row, arguments=arguments))
     found = benchmark.measure(name, runs=2)
     assert all(len(seconds) == 2 for seconds in found["seconds"].values())
     assert len(found["seconds"]) >= 2
     assert all(s > 0 for seconds in found["seconds"].values() for s in seconds)
     assert found["floor"] is None or found["floor"] > 0
     assert benchmark.measure_memory(name, "zmanifold") >= 0
+
+
+def test_the_sweep_of_images_runs_both_sides(small):
+    sides = benchmark.sweep_of_images("cpu")
+    assert sides.ours() is None
+    (peer,) = sides.peers.values()
+    assert peer() > 0
+
+
+def test_images_have_the_spectrum_of_natural_ones():
+    """Amplitudes fall as one over the frequency; a pixel's three channels go together."""
+    images = benchmark.cifar_sized(400).reshape(-1, 3, 32, 32)
+    amplitude = np.abs(np.fft.fft2(images)).mean(axis=(0, 1))
+    assert amplitude[0, 2] / amplitude[0, 8] == pytest.approx(4, rel=0.1)
+    assert 0.7 < np.corrcoef(images[:, 0].ravel(), images[:, 1].ravel())[0, 1] < 0.9
 
 
 def test_the_peers_mixing_is_a_mixing():
