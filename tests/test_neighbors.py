@@ -176,7 +176,7 @@ def test_working_memory_bounds_the_buffers(monkeypatch, rng):
     )
     monkeypatch.setattr(shortlists.Shortlists, "of", lambda q, c: lists.append(q * c) or make(q, c))
     zm.kneighbors(X, 5, memory_limit=2**20)
-    # A thread holds a tile of float32 and its transpose, a list two 4-byte numbers an entry.
+    # A thread holds a tile in two dtypes at most, a list two 4-byte numbers an entry.
     held = 8 * max(tiles) * torch.get_num_threads()
     assert held + 8 * 2 * max(lists) <= 2**20
     # Besides, a list's first limit comes from the products with some of the points.

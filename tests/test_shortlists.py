@@ -15,7 +15,7 @@ def smallest(values, length):
 @pytest.mark.parametrize("length", [1, 6, 30])
 @pytest.mark.parametrize("width", [1, 7, 8, 100, 600])
 def test_the_smallest_of_all_tiles(length, width, levels):
-    """Whatever the tiles' widths, and with ties: the values are those of a full sort."""
+    """Whatever the tiles' widths and sides, and with ties: the values are those of a full sort."""
     rng = np.random.default_rng(length)
     q, n = 23, 600
     products = rng.integers(0, levels, (q, n)).astype(np.float32)
@@ -28,7 +28,10 @@ def test_the_smallest_of_all_tiles(length, width, levels):
         for rows in (slice(0, 11), slice(11, q)):
             part = slice(first, min(first + width, n))
             tile = np.ascontiguousarray(products[rows, part])
-            lists.offer(tile, squares[part], rows.start, first, own[rows])
+            offer = lists.offer
+            if rng.random() < 0.5:
+                offer, tile = lists.offer_transposed, np.ascontiguousarray(tile.T)
+            offer(tile, squares[part], rows.start, first, own[rows])
     lists.finish(slice(0, q))
     kept = np.sort(lists.values[:, :length], axis=1)
     np.testing.assert_array_equal(kept, smallest(values, length))
@@ -39,6 +42,19 @@ def test_the_smallest_of_all_tiles(length, width, levels):
         left_out = np.setdiff1d(np.arange(n), columns[i])
         assert (values[i, left_out] >= lists.limits[i]).all()
         assert kept[i, -1] <= lists.limits[i]
+
+
+@pytest.mark.parametrize("rank", [1, 9, 64])
+def test_guessed_limits(rank, rng):
+    """Below them there are as many columns as promised, and hardly more."""
+    tile, squares = rng.normal(size=(50, 515)), rng.normal(size=515)
+    tile, squares = tile.astype(np.float32), squares.astype(np.float32)
+    lists = shortlists.Shortlists.of(60, 200)
+    lists.guess(tile, squares, 10, rank)
+    below = (squares - 2 * tile < lists.limits[10:, None]).sum(axis=1)
+    assert (below >= rank).all()
+    assert (below.mean() < 1.2 * rank + 1) or rank == 64
+    assert np.isinf(lists.limits[:10]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

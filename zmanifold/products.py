@@ -91,7 +91,7 @@ def search_tiles(
 ) -> None:
     """Search on a CPU: every thread multiplies tiles of its own and reads them by numba.
 
-    Where every point is a query, a tile serves its rows and, transposed, its columns.
+    Where every point is a query, a tile serves its rows and its columns.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def _propose(
     spare = SPARE_CANDIDATES + (k // 3 if isinstance(coarse, HalfFilter) else 0)
     length = min(n_others, k + spare)
     threads = torch.get_num_threads()
-    # Half of the memory is for the lists, half for the tiles and their transposes.
+    # Half of the memory is for the lists, half for the tiles, which may be there in two dtypes.
     side = min(_TILE_SIDE, math.isqrt(memory // (16 * threads)))
     list_bytes = 8 * Shortlists.width(length)
     listed = memory // 2 // (list_bytes + 16 * points.shape[1])
@@ -231,17 +231,16 @@ def _fill(
     tiles = [(i, j) for i in range(len(strips)) for j in range(i * mirrored, len(bands))]
     locks = [threading.Lock() for _ in strips]
 
-    def offer(tile: Float32[Tensor, "r c"], i: int, j: int) -> None:
-        rows, columns = strips[i], bands[j]
-        with locks[i]:
-            lists.offer(tile.numpy(), squares[columns], rows.start, columns.start, own_rows[rows])
-
     def work(part: slice) -> None:
         for i, j in tiles[part]:
-            tile = product(placed[strips[i]], coarse.points[bands[j]])
-            offer(tile.float(), i, j)
+            rows, columns = strips[i], bands[j]
+            tile = product(placed[rows], coarse.points[columns]).float().numpy()
+            with locks[i]:
+                lists.offer(tile, squares[columns], rows.start, columns.start, own_rows[rows])
             if mirrored and i < j:
-                offer(tile.mT.contiguous().float(), j, i)
+                given = tile, squares[rows], columns.start, rows.start, own_rows[columns]
+                with locks[j]:
+                    lists.offer_transposed(*given)
 
     with full_precision():
         _guess_limits(lists, coarse, placed, side)
@@ -256,18 +255,17 @@ def _guess_limits(
     Of points drawn at random, few more are among those that a list is to hold than their share.
     """
     n = len(coarse.points)
-    # Values, and what they are selected from, take no more memory than a tile and its transpose.
+    # These products take no more memory than a tile.
     m = min(_SAMPLED, side // 2, n // 32)
     rank = _safe_rank(m * lists.length / n)
     if rank > m // 8:
         return
     sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:m]
-    squares, points = coarse.squares[sample], coarse.points[sample]
-    limits = torch.from_numpy(lists.limits)
+    squares, points = coarse.squares[sample].numpy(), coarse.points[sample]
 
     def work(part: slice) -> None:
-        values = squares - 2 * product(placed[part], points).float()
-        limits[part] = values.kthvalue(rank, dim=1).values.nextafter(limits[part])
+        tile = product(placed[part], points).float().numpy()
+        lists.guess(tile, squares, part.start, rank)
 
     run_chunks(work, len(placed), torch.get_num_threads() * side, coarse.points.device)
 

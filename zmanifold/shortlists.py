@@ -107,6 +107,33 @@ class Shortlists:
             self.length, self.values, self.columns, self.counts, self.limits,
         )  # fmt: skip
 
+    def offer_transposed(
+        self,
+        tile: Float32[np.ndarray, "r c"],
+        squares: Float32[np.ndarray, " r"],
+        first_query: int,
+        first_column: int,
+        own: Int64[np.ndarray, " c"],
+    ) -> None:
+        """Offer the rows of a tile to the lists of its columns: `offer` of the tile's transpose."""
+        _offer_transposed(
+            tile, squares, first_query, first_column, own,
+            self.length, self.values, self.columns, self.counts, self.limits,
+        )  # fmt: skip
+
+    def guess(
+        self,
+        tile: Float32[np.ndarray, "r c"],
+        squares: Float32[np.ndarray, " c"],
+        first_query: int,
+        rank: int,
+    ) -> None:
+        """Give lists limits below which there are at least `rank` of a tile's columns.
+
+        There are hardly more: it is the rank among the least values of small groups.
+        """
+        _guess(tile, squares, first_query, rank, self.limits)
+
     def finish(self, part: slice) -> None:
         """Cut the lists of some queries to the wanted length; shorter ones end with -1.
 
@@ -271,11 +298,7 @@ def _offer(tile, squares, first_query, first_column, own, length, values, column
         row = tile[i]
         kept, names = values[first_query + i], columns[first_query + i]
         count, limit = counts[first_query + i], limits[first_query + i]
-        least[:] = np.float32(np.inf)
-        for start in range(0, m * _GROUP, max(m, 1)):
-            x, y = squares[start : start + m], row[start : start + m]
-            for j in range(m):
-                least[j] = min(least[j], x[j] - two * y[j])
+        _least_of_groups(row, squares, least)
         if limit == np.inf and m > length:
             # So many columns, one a group and one of them perhaps its own, are at most there.
             scratch[:] = least
@@ -292,6 +315,49 @@ def _offer(tile, squares, first_query, first_column, own, length, values, column
                     limit = _cut(kept, names, count, length)
                     count = length
         counts[first_query + i], limits[first_query + i] = count, limit
+
+
+@_comparing
+@no_type_check
+def _least_of_groups(row, squares, least):
+    """Write the least value of each group: columns so far apart as there are groups."""
+    m, two = len(least), np.float32(2)
+    least[:] = np.float32(np.inf)
+    for start in range(0, m * _GROUP, max(m, 1)):
+        x, y = squares[start : start + m], row[start : start + m]
+        for j in range(m):
+            least[j] = min(least[j], x[j] - two * y[j])
+
+
+@_comparing
+@no_type_check
+def _offer_transposed(
+    tile, squares, first_query, first_column, own, length, values, columns, counts, limits
+):
+    r, c = tile.shape
+    two = np.float32(2)
+    full = values.shape[1] - _GROUP
+    least = np.empty(c, np.float32)
+    for start in range(0, r, _GROUP):
+        stop = min(start + _GROUP, r)
+        least[:] = np.float32(np.inf)
+        for i in range(start, stop):
+            row, square = tile[i], squares[i]
+            for j in range(c):
+                least[j] = min(least[j], square - two * row[j])
+        for j in range(c):
+            query = first_query + j
+            limit = limits[query]
+            if least[j] < limit:
+                kept, names, count = values[query], columns[query], counts[query]
+                for i in range(start, stop):
+                    value, name = squares[i] - two * tile[i, j], first_column + i
+                    kept[count], names[count] = value, name
+                    count += (value < limit) & (name != own[j])
+                if count > full:
+                    limits[query] = _cut(kept, names, count, length)
+                    count = length
+                counts[query] = count
 
 
 @_kernel
@@ -319,6 +385,17 @@ def _cut(values, columns, count, length):
         else:
             break
     return values[length - 1]
+
+
+@_kernel
+@no_type_check
+def _guess(tile, squares, first_query, rank, limits):
+    m = tile.shape[1] // _GROUP
+    least, places = np.empty(m, np.float32), np.empty(m, np.int32)
+    for i in range(len(tile)):
+        _least_of_groups(tile[i], squares, least)
+        limit = _cut(least, places, m, rank)
+        limits[first_query + i] = np.nextafter(limit, np.float32(np.inf))
 
 
 @_kernel
