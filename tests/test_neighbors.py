@@ -299,11 +299,11 @@ def test_the_filters_bound_holds_for_every_pair(name, dtype):
     true = (points[:, None] - points[None]).norm(dim=2)
     # Each pair in turn: at its own distance the point's value must not exceed the ceiling.
     for j in range(n):
-        assert (values[:, j] <= made.ceiling(true[:, j], norms)).all()
-        assert (values[:, j] >= made.floor(true[:, j], norms)).all()
+        assert (values[:, j] <= made.ceiling(norms).values(true[:, j])).all()
+        assert (values[:, j] >= made.floor(norms).values(true[:, j])).all()
     if name == "gaussian":
         # And it says something: a distance a hundredth shorter is told apart for all far pairs.
-        far = [values[:, j] > made.ceiling(0.99 * true[:, j], norms) for j in range(n)]
+        far = [values[:, j] > made.ceiling(norms).values(0.99 * true[:, j]) for j in range(n)]
         assert torch.stack(far).double().mean() > 0.99 - 1 / n
 
 
@@ -316,9 +316,11 @@ def test_the_bound_in_bfloat16_holds_for_every_pair(name):
     values = -2 * multiplying.product(placed, made.points).double()
     true = (points[:, None] - points[None]).norm(dim=2)
     for j in range(len(points)):
-        assert (values[:, j] <= made.ceiling(true[:, j], sizes)).all()
+        assert (values[:, j] <= made.ceiling(sizes).values(true[:, j])).all()
     if name == "gaussian":
-        far = [values[:, j] > made.ceiling(0.97 * true[:, j], sizes) for j in range(len(points))]
+        far = [
+            values[:, j] > made.ceiling(sizes).values(0.97 * true[:, j]) for j in range(len(points))
+        ]
         assert torch.stack(far).double().mean() > 0.99 - 1 / len(points)
 
 
@@ -339,7 +341,7 @@ def test_the_bound_in_bfloat16_holds_for_queries_that_are_no_rows():
         values = -2 * multiplying.product(placed, made.points).double()
         true = (queries[:, None] - points[None]).norm(dim=2)
         for j in range(len(points)):
-            assert (values[:, j] <= made.ceiling(true[:, j], sizes)).all()
+            assert (values[:, j] <= made.ceiling(sizes).values(true[:, j])).all()
 
 
 @pytest.mark.parametrize("queries", [None, np.arange(0, 3000, 2)])
@@ -419,8 +421,8 @@ def test_the_filters_bounds_hold_for_queries_that_are_no_rows(dtype):
         values = made.values(placed)
         true = (queries[:, None] - points[None]).norm(dim=2)
         for j in range(len(points)):
-            assert (values[:, j] <= made.ceiling(true[:, j], norms)).all()
-            assert (values[:, j] >= made.floor(true[:, j], norms)).all()
+            assert (values[:, j] <= made.ceiling(norms).values(true[:, j])).all()
+            assert (values[:, j] >= made.floor(norms).values(true[:, j])).all()
 
 
 def test_undecided_rows_are_searched_again(by, monkeypatch):

@@ -107,9 +107,11 @@ def _pairs_by_products(
         placed, norms = coarse.placed(centres[part])
         with full_precision():
             values = coarse.values(placed)
-        inside = values < coarse.floor(radii[part], norms)[:, None]
+        inside = values < coarse.floor(norms).values(radii[part])[:, None]
         per_ball[part] += inside.sum(dim=1)
         per_point += inside.sum(dim=0)
-        inside.logical_not_().logical_and_(values <= coarse.ceiling(radii[part], norms)[:, None])
+        inside.logical_not_().logical_and_(
+            values <= coarse.ceiling(norms).values(radii[part])[:, None]
+        )
         balls, found = inside.nonzero(as_tuple=True)
         yield balls + part.start, found

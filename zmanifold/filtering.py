@@ -15,6 +15,7 @@ from zmanifold.chunking import run_chunks
 __all__ = [
     "CACHE_BYTES",
     "UNIT_ROUNDOFF",
+    "Bound",
     "Filter",
     "pair_distances",
     "root_sum_squares",
@@ -68,6 +69,44 @@ def sum_error(n_terms: int, unit: float) -> float:
     (0.3333333333333333, inf)
     """
     return n_terms * unit / (1 - n_terms * unit) if n_terms * unit < 0.5 else math.inf
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The values that products may have at given distances, at the most or at the least.
+
+    Distances D are unscaled and as float64 arithmetic rounded them. The bound of the values is
+    growth * (slope * D + shift)^2 + offset, where a negative term in brackets counts as 0.
+
+    Attributes
+    ----------
+    side : int
+        1 if no point within the distances has a value above, -1 if none beyond has one below.
+    slope, growth : float
+        Those of all queries.
+    shift, offset : torch.Tensor of shape (q,)
+        Those of each query.
+    """
+
+    side: int
+    slope: float
+    shift: Float64[Tensor, " q"]
+    growth: float
+    offset: Float64[Tensor, " q"]
+
+    def values(self, distances: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
+        """Return the bound at these distances."""
+        reach = (self.slope * distances + self.shift).clamp(min=0)
+        bound: Tensor = self.growth * reach.square() + self.offset
+        return bound
+
+    def distances(self, values: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
+        """Return distances at which the bound is at most these values, with side -1 at least."""
+        rounding = self.side * 2.0**-48
+        square = (values - self.offset) / self.growth
+        square -= rounding * (values.abs() + self.offset.abs())
+        found: Tensor = (square.clamp(min=0).sqrt() - self.shift) / self.slope * (1 - rounding)
+        return found.clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -154,40 +193,25 @@ class Filter:
         """Return a_j for each query and point."""
         return torch.addmm(self.squares, placed, self.points.mT, alpha=-2, out=out)
 
-    def ceiling(
-        self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"]
-    ) -> Float64[Tensor, " q"]:
-        """Return values that no point within the given distances of the queries exceeds.
+    def ceiling(self, query_norms: Float64[Tensor, " q"]) -> Bound:
+        """Return values that no point within given distances of the queries exceeds."""
+        return self._bound(query_norms, 1)
 
-        Distances are unscaled and as float64 arithmetic rounded them.
-        """
-        reach, error = self._reach(distances, query_norms, 1)
-        return reach.square() - query_norms.square() + error
+    def floor(self, query_norms: Float64[Tensor, " q"]) -> Bound:
+        """Return values that no point at given distances of the queries, or beyond, is below."""
+        return self._bound(query_norms, -1)
 
-    def floor(
-        self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"]
-    ) -> Float64[Tensor, " q"]:
-        """Return values that no point at the given distances of the queries, or beyond, is below.
-
-        Distances are unscaled and as float64 arithmetic rounded them.
-        """
-        reach, error = self._reach(distances, query_norms, -1)
-        return reach.square() - query_norms.square() - error
-
-    def _reach(
-        self, distances: Float64[Tensor, " q"], query_norms: Float64[Tensor, " q"], sign: int
-    ) -> tuple[Float64[Tensor, " q"], Float64[Tensor, " q"]]:
-        """Return scaled distances moved by the rounding of points, and the product's error."""
+    def _bound(self, query_norms: Float64[Tensor, " q"], side: int) -> Bound:
         u = UNIT_ROUNDOFF[self.points.dtype]
         d = self.points.shape[1]
         q, radius = query_norms, self.radius
         # Centring and rounding move either point by at most 2 u times its norm.
         moved = 2.01 * u * (q + radius)
-        reach = distances / self.scale * (1 + sign * (d + 8) * 2.0**-52) + sign * moved
-        reach = reach.clamp(min=0)
         error = (
             2 * sum_error(d + 2, u) * q * radius
             + 2 * u * (radius**2 + 2 * q * radius)
             + d * 2.0**-140
         )
-        return reach, error + 2.0**-50 * (reach.square() + q.square())
+        slope = (1 + side * (d + 8) * 2.0**-52) / self.scale
+        offset = side * (error + 2.0**-50 * q.square()) - q.square()
+        return Bound(side, slope, side * moved, 1 + side * 2.0**-50, offset)

@@ -9,7 +9,7 @@ from jaxtyping import BFloat16, Float, Float32, Float64
 from torch import Tensor
 
 from zmanifold.chunking import run_chunks
-from zmanifold.filtering import CACHE_BYTES, UNIT_ROUNDOFF, Filter, sum_error
+from zmanifold.filtering import CACHE_BYTES, UNIT_ROUNDOFF, Bound, Filter, sum_error
 
 __all__ = ["HalfFilter"]
 
@@ -23,8 +23,8 @@ class HalfFilter:
 
     Half the squared norms are columns of their own: for query q and point j the product gives
     -|q - j|^2 / 2. It is summed in float32, and what its own rounding to bfloat16 loses is small
-    where the distance is. `ceiling` accounts for both, and for how far the points were moved by
-    their rounding, which is measured.
+    where the distance is. `ceiling` and `floor` account for both, and for how far the points were
+    moved by their rounding, which is measured.
 
     Attributes
     ----------
@@ -60,25 +60,26 @@ class HalfFilter:
         """Return the same of the points themselves."""
         return _swapped(self.points), self.sizes
 
-    def ceiling(
-        self, distances: Float64[Tensor, " q"], sizes: Float64[Tensor, "q 2"]
-    ) -> Float64[Tensor, " q"]:
-        """Return values that no point within the given distances of the queries exceeds.
+    def ceiling(self, sizes: Float64[Tensor, "q 2"]) -> Bound:
+        """Return values that no point within given distances of the queries exceeds."""
+        return self._bound(sizes, 1)
 
-        Distances are unscaled and as float64 arithmetic rounded them.
-        """
+    def floor(self, sizes: Float64[Tensor, "q 2"]) -> Bound:
+        """Return values that no point at given distances of the queries, or beyond, is below."""
+        return self._bound(sizes, -1)
+
+    def _bound(self, sizes: Float64[Tensor, "q 2"], side: int) -> Bound:
         d = self.points.shape[1] - 2 * _PARTS
         norms, moved = sizes.unbind(dim=1)
         radius, moved_most = self.sizes.amax(dim=0).tolist()
         single = UNIT_ROUNDOFF[torch.float32]
         # Centring, rounding to float32 and then to bfloat16; what is next to nothing may vanish.
-        reach = distances / self.frame.scale * (1 + (d + 8) * 2.0**-52)
-        reach = reach + moved + moved_most + 2.1 * single * (norms + radius) + d * 2.0**-100
-        gamma = sum_error(d + 10, single)
-        # A squared norm's parts may add up to a little more than it.
-        exact = reach.square() + 1.01 * gamma * (norms + radius).square() + d * 2.0**-100
-        ceiling: Tensor = exact * (1 + 1.01 * UNIT_ROUNDOFF[torch.bfloat16])
-        return ceiling
+        moved = moved + moved_most + 2.1 * single * (norms + radius) + d * 2.0**-100
+        # The parts of a squared norm add up to it but for their rounding.
+        error = 1.01 * sum_error(d + 10, single) * (norms + radius).square() + d * 2.0**-100
+        half = 1.01 * UNIT_ROUNDOFF[torch.bfloat16]
+        slope = (1 + side * (d + 8) * 2.0**-52) / self.frame.scale
+        return Bound(side, slope, side * moved, 1 + side * half, side * (1 + half) * error)
 
 
 def _placed(

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from zmanifold.chunking import chunks, run_chunks
-from zmanifold.filtering import CACHE_BYTES, Filter, root_sum_squares
+from zmanifold.filtering import CACHE_BYTES, Bound, Filter, root_sum_squares
 from zmanifold.halves import HalfFilter
 from zmanifold.multiplying import full_precision, multiplies_halves, product
 
@@ -184,12 +184,57 @@ def _propose(
         lists = Shortlists.of(len(at), length)
         _fill(lists, coarse, placed, own, side, mirrored)
         run_chunks(lists.finish, len(at), 4096, points.device)
-        candidates = torch.from_numpy(lists.columns[:, :length])
-        measure_candidates(points, at, candidates, distances[block], indices[block], in_order)
+        if in_order or distances.shape[1] > 1:
+            candidates = torch.from_numpy(lists.columns[:, :length])
+            measure_candidates(points, at, candidates, distances[block], indices[block], in_order)
+        else:
+            ceiling, floor = coarse.ceiling(sizes), coarse.floor(sizes)
+            _measure_doubtful(points, at, lists, ceiling, floor, distances[block], indices[block])
         if length < n_others:
-            proven = torch.from_numpy(lists.limits) > coarse.ceiling(distances[block, -1], sizes)
+            proven = torch.from_numpy(lists.limits) > coarse.ceiling(sizes).values(
+                distances[block, -1]
+            )
             left.append((~proven).nonzero()[:, 0] + block.start)
     return torch.cat(left)
+
+
+def _measure_doubtful(
+    points: Float[Tensor, "n d"],
+    at: Float[Tensor, "q d"],
+    lists: Shortlists,
+    ceiling: Bound,
+    floor: Bound,
+    distances: Float64[Tensor, "q 1"],
+    indices: Int64[Tensor, "q k"],
+) -> None:
+    """Write the nearest candidates and the k-th distances, by all threads.
+
+    Below the k-th smallest value v there are fewer than k points. So none of the points at
+    distances whose ceiling is at most v is beyond the k-th neighbour; and it is no farther than
+    the distances whose floor is above v.
+    """
+    from zmanifold.shortlists import measure_between, walk
+
+    kth = torch.empty_like(distances[:, 0])
+    everything = kth.new_full((), math.inf)
+
+    def split(part: slice) -> None:
+        lists.kth_values(indices.shape[1], part, kth.numpy())
+
+    run_chunks(split, len(at), 4096, points.device)
+    sure = floor.values(ceiling.distances(kth)).minimum(kth)
+    possible = ceiling.values(floor.distances(kth))
+    # Short lists have no k-th value: all of theirs is measured.
+    bounds = torch.stack([sure, possible], dim=1)
+    bounds[kth.isnan()] = torch.stack([-everything, everything])
+    data, queries = points.numpy(), at.numpy()
+    order = walk(lists.columns[:, : lists.length], data)
+    found, near = distances.numpy(), indices.numpy()
+
+    def work(part: slice) -> None:
+        measure_between(data, queries, lists, bounds.numpy(), order[part], found, near)
+
+    run_chunks(work, len(at), 1024, points.device)
 
 
 def measure_candidates(
@@ -312,7 +357,7 @@ def search_products(
         found, near = _nearest(points, at, candidates, k, memory)
         distances[part], indices[part] = found[:, -w:], near
         if n_candidates < n_others:
-            proven = kept.amax(dim=1) > coarse.ceiling(found[:, -1], norms)
+            proven = kept.amax(dim=1) > coarse.ceiling(norms).values(found[:, -1])
             left.append((~proven).nonzero()[:, 0] + part.start)
     _search_undecided(points, asked, torch.cat(left), distances, indices, memory)
 
@@ -349,7 +394,9 @@ def _search_undecided(
         positions = left[part]
         at, own = asked.at(positions), asked.own(positions)
         placed, norms = fine.placed(at)
-        possible = fine.values(placed) <= fine.ceiling(distances[positions, -1], norms)[:, None]
+        possible = (
+            fine.values(placed) <= fine.ceiling(norms).values(distances[positions, -1])[:, None]
+        )
         if own is not None:
             possible &= pool != own[:, None]
         for chosen, candidates in _rectangles(possible):

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped
 from zmanifold.kernels import kernel
 from zmanifold.trees import write_first
 
-__all__ = ["Shortlists", "choose", "measure", "measure_pairs", "walk"]
+__all__ = ["Shortlists", "choose", "measure", "measure_between", "measure_pairs", "walk"]
 
 _kernel = kernel()
 # Nothing here is NaN: only so does a minimum become a vector instruction.
@@ -145,6 +145,23 @@ class Shortlists:
             self.length, self.values, self.columns, self.counts, self.limits,
         )  # fmt: skip
 
+    def kth_values(self, k: int, part: slice, out: Float64[np.ndarray, " q"]) -> None:
+        """Write the k-th smallest values of some finished lists; of short ones NaN.
+
+        Parameters
+        ----------
+        k : int
+            At most the wanted length.
+        part : slice
+            Which lists.
+        out : ndarray of shape (q,)
+            Where the values of all lists go.
+        """
+        _kth_values(
+            part.start, part.stop, k,
+            self.length, self.values, self.columns, self.counts, out,
+        )  # fmt: skip
+
 
 def measure(
     points: Float[np.ndarray, "n d"],
@@ -185,6 +202,35 @@ def measure(
     ([[1.0, 4.0]], [[2, 1]])
     """
     _measure(points, at, candidates, order, distances, indices, in_order)
+
+
+def measure_between(
+    points: Float[np.ndarray, "n d"],
+    at: Float[np.ndarray, "q d"],
+    lists: Shortlists,
+    bounds: Float64[np.ndarray, "q 2"],
+    order: Int64[np.ndarray, " p"],
+    distances: Float64[np.ndarray, "q 1"],
+    indices: Int64[np.ndarray, "q k"],
+) -> None:
+    """Write what `measure` writes out of order, and measure only where the values leave doubt.
+
+    Parameters
+    ----------
+    points, at : ndarray of shape (n, d) and (q, d)
+        The points, and the queries.
+    lists : Shortlists
+        The candidates, finished.
+    bounds : ndarray of shape (q, 2)
+        Candidates with values below the first are nearer than the k-th neighbour, fewer than k
+        of them; those with values above the second are farther.
+    order : ndarray of shape (p,)
+        Which queries to answer.
+    distances, indices : ndarray of shape (q, 1) and (q, k)
+        Where the k-th distances and the rows go.
+    """
+    columns = lists.columns[:, : lists.length]
+    _measure_between(points, at, lists.values, columns, bounds, order, distances, indices)
 
 
 def walk(
@@ -408,6 +454,38 @@ def _finish(start, stop, length, values, columns, counts, limits):
         elif counts[i] < length:
             limits[i] = -np.inf
             columns[i, counts[i] : length] = -1
+
+
+@_kernel
+@no_type_check
+def _kth_values(start, stop, k, length, values, columns, counts, out):
+    for i in range(start, stop):
+        # Shorter lists say nothing of what is on none.
+        out[i] = _cut(values[i], columns[i], length, k) if counts[i] == length else np.nan
+
+
+@_kernel
+@no_type_check
+def _measure_between(points, at, values, columns, bounds, order, distances, indices):
+    most, k = columns.shape[1], indices.shape[1]
+    found, sorted_found = np.empty(most), np.empty(most)
+    near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
+    ends = np.empty(most + 1, np.int64)
+    for i in order:
+        count = sure = 0
+        for j in range(most):
+            row = columns[i, j]
+            if row >= 0 and values[i, j] < bounds[i, 0]:
+                indices[i, sure] = row
+                sure += 1
+            elif row >= 0 and values[i, j] <= bounds[i, 1]:
+                near[count], found[count] = row, _distance(points[row], at[i])
+                count += 1
+        if sure + count < k:
+            distances[i], indices[i] = np.inf, -1
+            continue
+        rest = indices[i, sure:]
+        write_first(found, near, count, sorted_found, sorted_near, ends, False, distances[i], rest)
 
 
 @_kernel

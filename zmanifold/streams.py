@@ -157,7 +157,7 @@ class Stream:
         if length == len(self) - 1:
             return
         _, norms = coarse.placed(at)
-        proven = torch.from_numpy(lists.limits) > coarse.ceiling(reach[:, 0], norms)
+        proven = torch.from_numpy(lists.limits) > coarse.ceiling(norms).values(reach[:, 0])
         left = (~proven).nonzero()[:, 0]
         if len(left):
             # Rounding to float32 has shortened no vector by more than this.
@@ -246,7 +246,7 @@ class Stream:
             block = shifted(block, self.exponent)
             moved, lengths = fine.placed(block)
             values = torch.addmm(lengths.square(), placed, moved.mT, alpha=-2)
-            possible = values <= fine.ceiling(reach[:, 0], norms)[:, None]
+            possible = values <= fine.ceiling(norms).values(reach[:, 0])[:, None]
             possible &= torch.arange(start, start + len(block)) != positions[:, None]
             near = possible.nonzero().T.contiguous().numpy()
             found = np.empty(near.shape[1])
