@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,10 +16,16 @@ from pathlib import Path
 import pandas as pd
 
 
-def shell(*arguments, **kwargs):
+def heed_interrupts():
+    """What a process does first so that SIGINT reaches it, also where this one ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def shell(*arguments, preexec_fn=heed_interrupts, **kwargs):
     return subprocess.Popen(
         [sys.executable, "-m", "zmanifold", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=preexec_fn, **kwargs,
     )  # fmt: skip
 
 

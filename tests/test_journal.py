@@ -18,7 +18,14 @@ from zmanifold.datasets import Dataset
 from zmanifold.errors import InputError
 from zmanifold.journal import Journal
 
-from processes import cells_in, limited_files, shell, table_in, wait_for_cells, whole_table
+from processes import (
+    cells_in,
+    limited_files,
+    shell,
+    table_in,
+    wait_for_cells,
+    whole_table,
+)
 
 X = zm.make_helix(300, random_state=0)[0]
 MIXERS = [None, zm.Mixup(), zm.ZetaMixup(2.0)]
@@ -344,7 +351,7 @@ def check_that_it_goes_on(folder, options):
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
-    options = ["--neighbors", "64", "--n-samples", "6000"]
+    options = ["--neighbors", "64", "--n-samples", "3000"]
     stopped = shell(*COMMAND, *options, "--out", tmp_path / "a.csv")
     wait_for_cells(tmp_path / "a.journal", 5)
     os.kill(stopped.pid, sent)

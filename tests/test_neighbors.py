@@ -174,11 +174,14 @@ def test_working_memory_bounds_the_buffers(monkeypatch, rng):
     monkeypatch.setattr(
         products, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
     )
-    monkeypatch.setattr(shortlists.Shortlists, "of", lambda q, c: lists.append(q * c) or make(q, c))
+    monkeypatch.setattr(
+        shortlists.Shortlists, "of", lambda q, c, **k: lists.append(q * c) or make(q, c, **k)
+    )
     zm.kneighbors(X, 5, memory_limit=2**20)
-    # A thread holds a tile in two dtypes at most, a list two 4-byte numbers an entry.
+    # A thread holds a tile in two dtypes at most, a list two 4-byte numbers an entry; it has room
+    # for twice its length, and is copied in the end.
     held = 8 * max(tiles) * torch.get_num_threads()
-    assert held + 8 * 2 * max(lists) <= 2**20
+    assert held + 8 * 3 * max(lists) <= 2**20
     # Besides, a list's first limit comes from the products with some of the points.
     side = math.isqrt(2**20 // (16 * torch.get_num_threads()))
     assert sum(tiles) == 4000 * (4000 + min(side // 2, 4000 // 32))
@@ -193,9 +196,12 @@ def test_working_memory_bounds_the_buffers(monkeypatch, rng):
     assert max(rows) * 4 * 4000 <= 2**20
 
 
-def test_mirrored_tiles(monkeypatch, rng):
+@pytest.mark.parametrize("by", ["tiles", "halves"], indirect=True)
+def test_mirrored_tiles(by, monkeypatch, rng):
     """Every point asks and tiles are small: each serves its rows and its columns."""
     X = np.concatenate([rng.normal(size=(400, 20)), np.repeat(rng.normal(size=(20, 20)), 5, 0)])
+    # What rounding leaves open differs from point to point.
+    X[::3] *= 10.0 ** rng.uniform(-3, 1, (len(X[::3]), 1))
     _, expected = oracles.neighbors(X, 30)
     tiles = []
     product = multiplying.product
@@ -209,9 +215,21 @@ def test_mirrored_tiles(monkeypatch, rng):
         np.testing.assert_array_equal(zm.kneighbors(X, 30)[1], expected)
     monkeypatch.setattr(products, "_TILE_SIDE", 16)
     tiles.clear()
+    asked = []
+    ceiling = filtering.Filter.ceiling
+    monkeypatch.setattr(
+        filtering.Filter, "ceiling",
+        lambda self, norms: asked.append((self, norms)) or ceiling(self, norms),
+    )  # fmt: skip
     np.testing.assert_array_equal(zm.kneighbors(X, 30)[1], expected)
+    if by == "tiles":
+        (points,), _ = arrays.rescaled(torch.from_numpy(X))
+        used, norms = asked[0]
+        assert torch.equal(norms, used.placed(points)[1])
     n_strips = -(-len(X) // 16)
-    assert len(tiles) == n_strips * (n_strips + 1) // 2
+    # What bfloat16 leaves open is searched again.
+    assert len(tiles) >= n_strips * (n_strips + 1) // 2
+    assert by == "halves" or len(tiles) == n_strips * (n_strips + 1) // 2
 
 
 def test_ties_of_many_copies_stay_cheap_in_the_tree():
@@ -329,10 +347,12 @@ def test_the_bound_in_bfloat16_holds_for_queries_that_are_no_rows():
     rng = np.random.default_rng(0)
     sign = rng.choice([-1.0, 1.0], (60, 1))
     halfway = 1 + 2.0**-8 + 2.0**-7 * rng.integers(0, 100, (60, 300))
+    exact = torch.from_numpy(rng.normal(size=(60, 300))).bfloat16().double().numpy()
     for points, queries in [
         (adversarial()["gaussian"][:100], adversarial()["gaussian"][100:] * 3),
         (sign * (1 + 1e-3 * rng.normal(size=(60, 2000))), np.ones((3, 2000))),
         (np.r_[halfway, -halfway], np.r_[halfway + 2.0**-20, -halfway]),
+        (np.r_[exact, -exact], exact),
         (1e-30 * rng.normal(size=(60, 20)), np.ones((3, 20))),
     ]:
         points, queries = torch.from_numpy(points), torch.from_numpy(queries)
@@ -342,6 +362,39 @@ def test_the_bound_in_bfloat16_holds_for_queries_that_are_no_rows():
         true = (queries[:, None] - points[None]).norm(dim=2)
         for j in range(len(points)):
             assert (values[:, j] <= made.ceiling(sizes).values(true[:, j])).all()
+
+
+@pytest.mark.parametrize("name", adversarial())
+@pytest.mark.parametrize("by", ["tiles", "halves"], indirect=True)
+def test_out_of_order_the_same_neighbours_are_found(name, by):
+    """Few candidates are measured then: the others' values tell that they are nearer or farther."""
+    (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
+    given = {"rows": torch.arange(len(points)), "farthest_only": True, "memory": 2**26}
+    for k in (1, 6, 30):
+        expected_d, expected_i = neighbors.search(points, k, **given)
+        found_d, found_i = neighbors.search(points, k, **given, in_order=False)
+        np.testing.assert_array_equal(found_d, expected_d)
+        np.testing.assert_array_equal(found_i[:, -1], expected_i[:, -1])
+        np.testing.assert_array_equal(found_i.sort(dim=1).values, expected_i.sort(dim=1).values)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_bounds_turned_round(half, rng):
+    """Of values they give distances on the safe side, and hardly beyond."""
+    (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()["gaussian"]))
+    if half:
+        made = halves.HalfFilter.of(points, points)
+    else:
+        made = filtering.Filter.of(points, torch.float32, len(points), points)
+    _, sizes = made.placed_points()
+    distances = (points[0] - points).norm(dim=1)
+    for bound in (made.ceiling(sizes), made.floor(sizes)):
+        values = bound.values(distances)
+        back = bound.distances(values)
+        beyond = bound.side * (bound.values(back) - values)
+        assert (beyond[1:] < 0).all()
+        assert (back - distances)[1:].abs().max() < 1e-9
+        assert (bound.distances(bound.offset - 1) >= 0).all()
 
 
 @pytest.mark.parametrize("queries", [None, np.arange(0, 3000, 2)])
@@ -397,6 +450,19 @@ def test_first_limits_that_were_too_low(by, monkeypatch, rng):
     assert short[0] > 100
     np.testing.assert_allclose(distances, expected_d, rtol=1e-12)
     np.testing.assert_array_equal(indices, expected_i)
+
+
+def test_lists_that_were_kept_too_short_still_bound_the_distance(monkeypatch, rng):
+    """What is searched again need not look at every point."""
+    points = torch.from_numpy(rng.normal(size=(3000, 20)))
+    bounds = []
+    monkeypatch.setattr(products, "_TILE_SIDE", 64)
+    monkeypatch.setattr(products, "_safe_rank", lambda expected: math.ceil(expected))
+    monkeypatch.setattr(products, "_search_undecided", lambda *a: bounds.append(a[3][a[2], -1]))
+    rows = torch.arange(len(points))
+    neighbors.search(points, 30, rows=rows, farthest_only=True, in_order=False, memory=2**26)
+    assert len(bounds[0]) > 1000
+    assert bounds[0].isfinite().double().mean() > 0.1
 
 
 def test_first_limits_are_seldom_too_low():

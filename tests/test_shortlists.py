@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from zmanifold import shortlists
+from zmanifold.products import _safe_rank
 
 import oracles
 
@@ -42,6 +43,46 @@ def test_the_smallest_of_all_tiles(length, width, levels):
         left_out = np.setdiff1d(np.arange(n), columns[i])
         assert (values[i, left_out] >= lists.limits[i]).all()
         assert kept[i, -1] <= lists.limits[i]
+
+
+@pytest.mark.parametrize("levels", [3, 40, 10**6])
+@pytest.mark.parametrize("side", ["offer", "offer_transposed"])
+def test_lists_are_kept_short_while_few_columns_were_seen(levels, side):
+    """Of columns in random order; equal values, of which many come later, are not missed."""
+    rng = np.random.default_rng(levels)
+    q, n, width, length = 20, 4000, 100, 60
+    products = -rng.integers(0, levels, (q, n)).astype(np.float32)
+    lists = shortlists.Shortlists.of(q, length)
+    counts = []
+    for first in range(0, n, width):
+        tile = np.ascontiguousarray(products[:, first : first + width])
+        keep = min(length, _safe_rank(length * (first + width) / n))
+        given = tile if side == "offer" else np.ascontiguousarray(tile.T)
+        getattr(lists, side)(given, np.zeros(width, np.float32), 0, first, np.full(q, -1), keep)
+        counts.append(lists.counts.max())
+    lists.finish(slice(0, q))
+    kept = np.sort(lists.values[:, :length], axis=1)
+    np.testing.assert_array_equal(kept, smallest(-2 * products, length))
+    assert np.isfinite(lists.limits).all()
+    if levels > 1000:
+        assert counts[2] <= 1.25 * _safe_rank(length * 3 * width / n) < length / 2
+
+
+def test_lists_are_dealt_to_their_queries(rng):
+    products = rng.normal(size=(9, 30)).astype(np.float32)
+    lists, dealt = shortlists.Shortlists.of(9, 12), shortlists.Shortlists.of(9, 12, spare=False)
+    rows, names = rng.permutation(9), rng.permutation(30)
+    lists.offer(products, np.zeros(30, np.float32), 0, 0, np.full(9, -1))
+    lists.limits[3], lists.counts[3] = 0, 5
+    lists.finish(slice(0, 9))
+    lists.deal(slice(0, 9), rows, names, dealt)
+    for i, row in enumerate(rows):
+        found = lists.columns[i, :12]
+        expected = np.where(found >= 0, names[found], -1)
+        np.testing.assert_array_equal(dealt.columns[row], expected)
+        np.testing.assert_array_equal(dealt.values[row], lists.values[i, :12])
+        assert (dealt.counts[row], dealt.limits[row]) == (lists.counts[i], lists.limits[i])
+    assert (dealt.columns[rows[3]] == -1).sum() == 7
 
 
 @pytest.mark.parametrize("rank", [1, 9, 64])

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from zmanifold.arrays import largest_magnitude
@@ -131,8 +131,12 @@ class Filter:
         dtype: torch.dtype,
         n_padded: int,
         queries: Float[Tensor, "m d"],
+        order: Int64[Tensor, " n"] | None = None,
     ) -> Filter:
-        """Build it for these queries; rows past n are padding at infinite distance."""
+        """Build it for these queries; rows past n are padding at infinite distance.
+
+        The filter's points are these in the given order of their rows.
+        """
         n, d = points.shape
         out = points.new_empty((n_padded, d), dtype=dtype)
         out[n:] = 0
@@ -142,7 +146,7 @@ class Filter:
         made = replace(frame, points=out, squares=squares, norms=norms)
 
         def work(part: slice) -> None:
-            out[part], norms[part] = made.placed(points[part])
+            out[part], norms[part] = made.placed(points[part if order is None else order[part]])
 
         run_chunks(work, n, CACHE_BYTES // (8 * d), points.device)
         squares[:n] = norms.square()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import BFloat16, Float, Float32, Float64
+from jaxtyping import BFloat16, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from zmanifold.chunking import run_chunks
@@ -44,10 +44,15 @@ class HalfFilter:
     sizes: Float64[Tensor, "n 2"]
 
     @classmethod
-    def of(cls, points: Float[Tensor, "n d"], queries: Float[Tensor, "m d"]) -> HalfFilter:
-        """Build it for these queries."""
+    def of(
+        cls,
+        points: Float[Tensor, "n d"],
+        queries: Float[Tensor, "m d"],
+        order: Int64[Tensor, " n"] | None = None,
+    ) -> HalfFilter:
+        """Build it for these queries; its points are these in the given order of their rows."""
         frame = Filter.frame_of(points, torch.float32, queries)
-        placed, sizes = _placed(frame, points)
+        placed, sizes = _placed(frame, points, order)
         return cls(frame, _swapped(placed), points.new_zeros(len(points)).float(), sizes)
 
     def placed(
@@ -83,14 +88,14 @@ class HalfFilter:
 
 
 def _placed(
-    frame: Filter, points: Float[Tensor, "q d"]
+    frame: Filter, points: Float[Tensor, "q d"], order: Int64[Tensor, " q"] | None = None
 ) -> tuple[BFloat16[Tensor, "q e"], Float64[Tensor, "q 2"]]:
     q, d = points.shape
     placed = points.new_empty((q, d + 2 * _PARTS), dtype=torch.bfloat16)
     sizes = points.new_empty((q, 2), dtype=torch.float64)
 
     def work(part: slice) -> None:
-        single = frame.moved(points[part])
+        single = frame.moved(points[part if order is None else order[part]])
         half = single.bfloat16()
         placed[part, :d] = half
         sizes[part, 0] = torch.linalg.vector_norm(half, dim=1, dtype=torch.float64)

@@ -108,22 +108,25 @@ def search_tiles(
     in_order : bool, default=True
         Whether the rows must come by distance.
     """
+    # Points in random order: of any tiles the lists learn how near their last will be.
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))
     if _halves_serve(points, asked):
-        half = HalfFilter.of(points, asked.points)
-        if _mostly_proven(points, asked, half, indices.shape[1], memory):
-            left = _propose(points, asked, half, distances, indices, memory, in_order)
+        half = HalfFilter.of(points, asked.points, order)
+        if _mostly_proven(points, asked, half, order, indices.shape[1], memory):
+            left = _propose(points, asked, half, order, distances, indices, memory, in_order)
             del half
             found, near = distances[left], indices[left]
-            _search_in_single(points, asked.among(left), found, near, memory, in_order)
+            _search_in_single(points, asked.among(left), order, found, near, memory, in_order)
             distances[left], indices[left] = found, near
             return
         del half
-    _search_in_single(points, asked, distances, indices, memory, in_order)
+    _search_in_single(points, asked, order, distances, indices, memory, in_order)
 
 
 def _search_in_single(
     points: Float[Tensor, "n d"],
     asked: Queries,
+    order: Int64[Tensor, " n"],
     distances: Float64[Tensor, "q w"],
     indices: Int64[Tensor, "q k"],
     memory: int,
@@ -131,8 +134,8 @@ def _search_in_single(
 ) -> None:
     left = torch.arange(len(asked))
     if len(asked) > _FEW:
-        coarse = Filter.of(points, torch.float32, len(points), asked.points)
-        left = _propose(points, asked, coarse, distances, indices, memory, in_order)
+        coarse = Filter.of(points, torch.float32, len(points), asked.points, order)
+        left = _propose(points, asked, coarse, order, distances, indices, memory, in_order)
         del coarse
     _search_undecided(points, asked, left, distances, indices, memory)
 
@@ -145,13 +148,18 @@ def _halves_serve(points: Float[Tensor, "n d"], asked: Queries) -> bool:
 
 
 def _mostly_proven(
-    points: Float[Tensor, "n d"], asked: Queries, half: HalfFilter, k: int, memory: int
+    points: Float[Tensor, "n d"],
+    asked: Queries,
+    half: HalfFilter,
+    order: Int64[Tensor, " n"],
+    k: int,
+    memory: int,
 ) -> bool:
     """Try a few of the queries: what is left is searched again, and that must not be much."""
     sample = asked.among(torch.linspace(0, len(asked) - 1, _TRIED).long())
     distances = points.new_empty((_TRIED, 1), dtype=torch.float64)
     indices = points.new_empty((_TRIED, k), dtype=torch.int64)
-    left = _propose(points, sample, half, distances, indices, memory, in_order=False)
+    left = _propose(points, sample, half, order, distances, indices, memory, in_order=False)
     return len(left) <= _TRIED // 16
 
 
@@ -159,12 +167,16 @@ def _propose(
     points: Float[Tensor, "n d"],
     asked: Queries,
     coarse: Filter | HalfFilter,
+    order: Int64[Tensor, " n"],
     distances: Float64[Tensor, "q w"],
     indices: Int64[Tensor, "q k"],
     memory: int,
     in_order: bool,
 ) -> Int64[Tensor, " left"]:
-    """Measure the candidates that a filter proposes; return the queries that it cannot prove."""
+    """Measure the candidates that a filter proposes; return the queries that it cannot prove.
+
+    The filter holds the points in the given order.
+    """
     from zmanifold.shortlists import Shortlists
 
     n, k = len(points), indices.shape[1]
@@ -174,16 +186,23 @@ def _propose(
     threads = torch.get_num_threads()
     # Half of the memory is for the lists, half for the tiles, which may be there in two dtypes.
     side = min(_TILE_SIDE, math.isqrt(memory // (16 * threads)))
-    list_bytes = 8 * Shortlists.width(length)
+    list_bytes = 8 * (Shortlists.width(length) + length)
     listed = memory // 2 // (list_bytes + 16 * points.shape[1])
     mirrored = asked.is_all and n > 4 * threads * side and n * list_bytes <= memory // 2
+    place = torch.empty_like(order)
+    place[order] = torch.arange(n)
     left: list[Tensor] = [indices[:0, 0]]
     for block in chunks(len(asked), n if mirrored else listed):
         at, own = asked.at(block), asked.own(block)
-        placed, sizes = coarse.placed_points() if mirrored else coarse.placed(at)
-        lists = Shortlists.of(len(at), length)
-        _fill(lists, coarse, placed, own, side, mirrored)
-        run_chunks(lists.finish, len(at), 4096, points.device)
+        if mirrored:
+            rows, own_places = order, torch.arange(n)
+            placed, sizes = coarse.placed_points()
+            sizes = sizes[place]
+        else:
+            rows = torch.arange(len(at))
+            own_places = torch.full_like(rows, -1) if own is None else place[own]
+            placed, sizes = coarse.placed(at)
+        lists = _filled(length, coarse, placed, own_places, rows, order, side, mirrored)
         if in_order or distances.shape[1] > 1:
             candidates = torch.from_numpy(lists.columns[:, :length])
             measure_candidates(points, at, candidates, distances[block], indices[block], in_order)
@@ -258,34 +277,67 @@ def measure_candidates(
     run_chunks(work, len(at), 1024, points.device)
 
 
+def _filled(
+    length: int,
+    coarse: Filter | HalfFilter,
+    placed: Float[Tensor, "q e"],
+    own: Int64[Tensor, " q"],
+    rows: Int64[Tensor, " q"],
+    order: Int64[Tensor, " n"],
+    side: int,
+    mirrored: bool,
+) -> Shortlists:
+    """Offer all products of queries and points to lists; return those in the order of `rows`."""
+    from zmanifold.shortlists import Shortlists
+
+    lists, dealt = (
+        Shortlists.of(len(placed), length),
+        Shortlists.of(len(placed), length, spare=False),
+    )
+    _fill(lists, coarse, placed, own.numpy(), side, mirrored)
+
+    def finish(part: slice) -> None:
+        lists.finish(part)
+        lists.deal(part, rows.numpy(), order.numpy(), dealt)
+
+    run_chunks(finish, len(placed), 4096, placed.device)
+    return dealt
+
+
 def _fill(
     lists: Shortlists,
     coarse: Filter | HalfFilter,
     placed: Float[Tensor, "q e"],
-    own: Int64[Tensor, " q"] | None,
+    own: Int64[np.ndarray, " q"],
     side: int,
     mirrored: bool,
 ) -> None:
     """Offer all products of queries and points to the lists."""
     n, q, threads = len(coarse.points), len(placed), torch.get_num_threads()
-    own_rows = np.full(q, -1) if own is None else own.numpy()
     squares = coarse.squares.numpy()
     # Few queries are cut finely enough to keep every thread busy.
     height = side if mirrored else min(side, -(-q // (4 * threads)))
     strips, bands = list(chunks(q, height)), list(chunks(n, side))
     tiles = [(i, j) for i in range(len(strips)) for j in range(i * mirrored, len(bands))]
-    locks = [threading.Lock() for _ in strips]
+    locks, seen = [threading.Lock() for _ in strips], [0 for _ in strips]
+
+    def keep(i: int, columns: int) -> int:
+        """Tell how many of so many columns more and those before are at most among the last."""
+        seen[i] += columns
+        return min(lists.length, _safe_rank(lists.length * seen[i] / n))
 
     def work(part: slice) -> None:
         for i, j in tiles[part]:
             rows, columns = strips[i], bands[j]
             tile = product(placed[rows], coarse.points[columns]).float().numpy()
+            at = rows.start, columns.start
             with locks[i]:
-                lists.offer(tile, squares[columns], rows.start, columns.start, own_rows[rows])
+                kept = keep(i, tile.shape[1])
+                lists.offer(tile, squares[columns], *at, own[rows], kept)
             if mirrored and i < j:
-                given = tile, squares[rows], columns.start, rows.start, own_rows[columns]
                 with locks[j]:
-                    lists.offer_transposed(*given)
+                    kept = keep(j, tile.shape[0])
+                    lists.offer_transposed(tile, squares[rows], *at[::-1], own[columns], kept)
 
     with full_precision():
         _guess_limits(lists, coarse, placed, side)
@@ -297,7 +349,7 @@ def _guess_limits(
 ) -> None:
     """Give the lists first limits, below which there are enough points with near certainty.
 
-    Of points drawn at random, few more are among those that a list is to hold than their share.
+    Of points in random order, few more are among those that a list is to hold than their share.
     """
     n = len(coarse.points)
     # These products take no more memory than a tile.
@@ -305,8 +357,7 @@ def _guess_limits(
     rank = _safe_rank(m * lists.length / n)
     if rank > m // 8:
         return
-    sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:m]
-    squares, points = coarse.squares[sample].numpy(), coarse.points[sample]
+    squares, points = coarse.squares[:m].numpy(), coarse.points[:m]
 
     def work(part: slice) -> None:
         tile = product(placed[part], points).float().numpy()

@@ -54,7 +54,7 @@ class Shortlists:
     >>> products, squares = np.zeros((1, 4), np.float32), np.array([9, 1, 4, 2], np.float32)
     >>> lists.offer(products, squares, 0, 0, np.array([1]))
     >>> lists.finish(slice(0, 1))
-    >>> sorted(lists.columns[0, :2].tolist()), lists.limits.tolist()
+    >>> sorted(lists.columns[0, :2].tolist()), lists.limits.round(3).tolist()
     ([2, 3], [4.0])
     """
 
@@ -65,9 +65,9 @@ class Shortlists:
     limits: Float32[np.ndarray, " q"]
 
     @classmethod
-    def of(cls, n_queries: int, length: int) -> Shortlists:
-        """Make empty lists."""
-        shape = (n_queries, cls.width(length))
+    def of(cls, n_queries: int, length: int, *, spare: bool = True) -> Shortlists:
+        """Make empty lists, with or without the room that those need which are to grow."""
+        shape = (n_queries, cls.width(length) if spare else length)
         return cls(
             length,
             np.empty(shape, np.float32),
@@ -88,6 +88,7 @@ class Shortlists:
         first_query: int,
         first_column: int,
         own: Int64[np.ndarray, " r"],
+        keep: int | None = None,
     ) -> None:
         """Offer the columns of a tile to the lists of its rows.
 
@@ -101,9 +102,13 @@ class Shortlists:
             Where the tile starts.
         own : ndarray of shape (r,)
             The column that is not to be listed for each query, or -1.
+        keep : int, optional
+            How many of the smallest to keep in lists that have got clearly longer; the wanted
+            length by default. Whoever gives less guesses that the others are not among the
+            smallest of all columns.
         """
         _offer(
-            tile, squares, first_query, first_column, own,
+            tile, squares, first_query, first_column, own, keep or self.length,
             self.length, self.values, self.columns, self.counts, self.limits,
         )  # fmt: skip
 
@@ -114,10 +119,11 @@ class Shortlists:
         first_query: int,
         first_column: int,
         own: Int64[np.ndarray, " c"],
+        keep: int | None = None,
     ) -> None:
         """Offer the rows of a tile to the lists of its columns: `offer` of the tile's transpose."""
         _offer_transposed(
-            tile, squares, first_query, first_column, own,
+            tile, squares, first_query, first_column, own, keep or self.length,
             self.length, self.values, self.columns, self.counts, self.limits,
         )  # fmt: skip
 
@@ -143,6 +149,32 @@ class Shortlists:
         _finish(
             part.start, part.stop,
             self.length, self.values, self.columns, self.counts, self.limits,
+        )  # fmt: skip
+
+    def deal(
+        self,
+        part: slice,
+        rows: Int64[np.ndarray, " q"],
+        names: Int64[np.ndarray, " n"],
+        out: Shortlists,
+    ) -> None:
+        """Write some finished lists to their queries' rows in others, under their columns' names.
+
+        Parameters
+        ----------
+        part : slice
+            Which lists.
+        rows : ndarray of shape (q,)
+            The row of each list's query.
+        names : ndarray of shape (n,)
+            The row numbers that columns stand for.
+        out : Shortlists
+            Where they go.
+        """
+        _deal(
+            part.start, part.stop, rows, names,
+            self.length, self.values, self.columns, self.counts, self.limits,
+            out.values, out.columns, out.counts, out.limits,
         )  # fmt: skip
 
     def kth_values(self, k: int, part: slice, out: Float64[np.ndarray, " q"]) -> None:
@@ -333,7 +365,9 @@ def choose(
 
 @_comparing
 @no_type_check
-def _offer(tile, squares, first_query, first_column, own, length, values, columns, counts, limits):
+def _offer(
+    tile, squares, first_query, first_column, own, keep, length, values, columns, counts, limits
+):
     r, c = tile.shape
     two = np.float32(2)
     full = values.shape[1] - _GROUP
@@ -360,6 +394,8 @@ def _offer(tile, squares, first_query, first_column, own, length, values, column
                 if count > full:
                     limit = _cut(kept, names, count, length)
                     count = length
+        if count > keep + keep // 4:
+            count, limit = _tighten(kept, names, count, keep)
         counts[first_query + i], limits[first_query + i] = count, limit
 
 
@@ -378,7 +414,7 @@ def _least_of_groups(row, squares, least):
 @_comparing
 @no_type_check
 def _offer_transposed(
-    tile, squares, first_query, first_column, own, length, values, columns, counts, limits
+    tile, squares, first_query, first_column, own, keep, length, values, columns, counts, limits
 ):
     r, c = tile.shape
     two = np.float32(2)
@@ -404,6 +440,11 @@ def _offer_transposed(
                     limits[query] = _cut(kept, names, count, length)
                     count = length
                 counts[query] = count
+    for query in range(first_query, first_query + c):
+        if counts[query] > keep + keep // 4:
+            counts[query], limits[query] = _tighten(
+                values[query], columns[query], counts[query], keep
+            )
 
 
 @_kernel
@@ -446,6 +487,23 @@ def _guess(tile, squares, first_query, rank, limits):
 
 @_kernel
 @no_type_check
+def _tighten(values, columns, count, keep):
+    """Drop what exceeds the `keep`-th smallest; return how many are left, and their limit.
+
+    What equals it stays, and may come later: equal values must not make a list too short.
+    """
+    largest = _cut(values, columns, count, keep)
+    left = keep
+    for j in range(keep, count):
+        if values[j] == largest:
+            values[j], values[left] = values[left], values[j]
+            columns[j], columns[left] = columns[left], columns[j]
+            left += 1
+    return left, np.nextafter(largest, np.float32(np.inf))
+
+
+@_kernel
+@no_type_check
 def _finish(start, stop, length, values, columns, counts, limits):
     for i in range(start, stop):
         if counts[i] > length:
@@ -454,6 +512,21 @@ def _finish(start, stop, length, values, columns, counts, limits):
         elif counts[i] < length:
             limits[i] = -np.inf
             columns[i, counts[i] : length] = -1
+
+
+@_kernel
+@no_type_check
+def _deal(
+    start, stop, rows, names, length, values, columns, counts, limits,
+    out_values, out_columns, out_counts, out_limits,
+):  # fmt: skip
+    for i in range(start, stop):
+        row = rows[i]
+        for j in range(length):
+            column = columns[i, j]
+            out_values[row, j] = values[i, j]
+            out_columns[row, j] = names[column] if column >= 0 else -1
+        out_counts[row], out_limits[row] = counts[i], limits[i]
 
 
 @_kernel
