@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import platform
+import signal
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -44,6 +47,39 @@ def test_thread_settings_are_restored_and_errors_come_out(one_thread):
     # A thread that is new to torch takes over what was set last, by whichever thread.
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == 2
+
+
+def test_threads_last_and_a_forked_process_starts_its_own(one_thread):
+    torch.set_num_threads(2)
+    both, threads = threading.Barrier(2), set()
+
+    def work(part):
+        both.wait(10)
+        threads.add(threading.get_ident())
+
+    for _ in range(3):
+        run_chunks(work, 2, 2, torch.device("cpu"))
+    assert len(threads) == 2
+    with warnings.catch_warnings():
+        # That threads are not forked is what this is about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run_chunks(work, 2, 2, torch.device("cpu"))
+            code = 0
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + 20
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    assert ended
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.parametrize("failing", ["the calling thread", "another"])

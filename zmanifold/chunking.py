@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -86,19 +87,33 @@ def run_chunks(
                 remaining.clear()
                 raise
 
+    others = [_pool().submit(loop) for _ in range(threads - 1)]
     try:
-        with ThreadPoolExecutor(threads - 1) as pool:
-            others = [pool.submit(loop) for _ in range(threads - 1)]
-            try:
-                loop()
-                for other in others:
-                    # Raises what that thread raised.
-                    other.result()
-            finally:
-                remaining.clear()
+        loop()
     finally:
-        # A thread that is new to torch takes over what any thread set last.
-        torch.set_num_threads(threads)
+        try:
+            remaining.clear()
+            wait(others)
+        finally:
+            # A thread that is new to torch takes over what any thread set last.
+            torch.set_num_threads(threads)
+    for other in others:
+        # Raises what that thread raised.
+        other.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Return threads that last: to start one takes as long as 200 searches in a tree.
+
+    There are as many as were ever at work at a time; none waits for another's work.
+    """
+    return ThreadPoolExecutor(2**12, thread_name_prefix="zmanifold")
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not live on in a forked process.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def return_freed_memory() -> None:
