@@ -281,7 +281,7 @@ def from_the_shell(device: str) -> Sides:
 ROWS = {
     "helix-8": Row(
         "FO at every point, helix R³, n = 8,192, k = 8", 250, local_dimension, ("helix-r3", 8),
-        "tree search, three quarters; threads and Python take a tenth",
+        "the tree and its search, two thirds; counting, a fifth; Python and threads",
     ),
     "helix-128": Row(
         "the same, k = 128", 50, local_dimension, ("helix-r3", 128),
@@ -301,7 +301,7 @@ ROWS = {
     ),
     "knn-images": Row(
         "exact 128-NN of Fashion-MNIST, search alone", 4, neighbors_of_images, (128,),
-        "the product of all pairs, half; its transposes and the lists, a third",
+        "the product of all pairs, three fifths; the lists, a fifth",
     ),
     "sweep": Row(
         "Figure 6's sweep (16 γ, k = 8 and 128, 3 seeds, helix R³)", 60, sweep, (),

@@ -102,6 +102,17 @@ def test_open_neighbourhoods_are_computed(monkeypatch, rng):
     np.testing.assert_array_equal(found, expected)
 
 
+def tridiagonal(lower):
+    """Diagonal and squared off-diagonal of a matrix given below its diagonal."""
+    order = len(lower)
+    padded = -(-order // 8) * 8
+    work = np.zeros((padded, padded))
+    work[:order, :order] = lower
+    diagonal, squares = np.zeros((2, order))
+    inertia._tridiagonal(work, diagonal, squares, np.full((6, padded), 7.0))
+    return diagonal, squares
+
+
 def test_reflections_of_next_to_nothing():
     """Entries whose squares underflow: what is no reflection must not be applied."""
     work = np.array([[0.5, 0, 0, 0], [0.3, 0.4, 0, 0], [0.2, 0.1, 0.1, 0], [0, 0, 0, 1e-320]])
@@ -109,8 +120,7 @@ def test_reflections_of_next_to_nothing():
     for tiny in (1e-154, 1e-158, 1e-160, 1e-162, 1e-170):
         matrix = work.copy()
         matrix[3, :3] = tiny * np.array([3, 1, 2])
-        diagonal, squares, *scratch = (np.zeros(4) for _ in range(5))
-        inertia._tridiagonal(matrix, diagonal, squares, *scratch)
+        diagonal, squares = tridiagonal(matrix)
         off = np.sqrt(squares[:-1])
         reduced = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
         expected = np.sort(np.r_[0, np.linalg.eigvalsh(rest)])
@@ -128,9 +138,7 @@ def test_reduction_to_tridiagonal_form(order, rng):
         np.diag(10.0 ** -np.arange(order)) + 1e-12,
     ):
         symmetric = matrix @ matrix.T
-        work = np.tril(symmetric)
-        diagonal, squares, *scratch = (np.zeros(order) for _ in range(5))
-        inertia._tridiagonal(work, diagonal, squares, *scratch)
+        diagonal, squares = tridiagonal(np.tril(symmetric))
         off = np.sqrt(squares[:-1])
         reduced = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
         expected = np.linalg.eigvalsh(symmetric)

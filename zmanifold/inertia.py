@@ -24,6 +24,9 @@ _SHIFTS_AT_ONCE = 8
 # Rows are multiplied in parts of so many columns.
 _PART = 256
 
+# Rows of a matrix that is reduced are read in whole vectors of so many numbers.
+_BLOCK = 8
+
 # Up to this order matrices are decided many at a time.
 _MOST_IN_LANES = 24
 
@@ -83,8 +86,9 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
     # Rows a power of two apart would share few lines of the cache; the rest stays zero.
     centred = np.zeros((m, length + 8 if length % 64 == 0 else length))
     mean = np.empty(d)
-    scatter = np.empty((m, m))
-    vectors = np.empty((5, m))
+    padded = (m + _BLOCK - 1) // _BLOCK * _BLOCK
+    scatter = np.zeros((padded, padded + 8 if padded % 64 == 0 else padded))
+    vectors = np.zeros((8, padded))
     # Differences, their mean, the products, the reflections and the pivots, with room to spare.
     error = (length + 64 * m * m + 8 * k + 100) * _UNIT_ROUNDOFF
     if m > _MOST_IN_LANES:
@@ -92,7 +96,7 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
             degenerate[i] = _scatter(points, indices[i], centred, mean, scatter) <= rounding
             dimension[i], proven[i] = 0, True
             if not degenerate[i]:
-                dimension[i], proven[i] = _decided(scatter, alpha, error, vectors)
+                dimension[i], proven[i] = _decided(scatter, m, alpha, error, vectors)
         return
     matrices = np.empty((m, m, LANES))
     scratch = np.empty((3 * m + 11, LANES))
@@ -114,7 +118,7 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
                 dimension[i], proven[i] = 0, True
             elif not proven[i]:
                 _scatter(points, indices[i], centred, mean, scatter)
-                dimension[i], proven[i] = _decided(scatter, alpha, error, vectors)
+                dimension[i], proven[i] = _decided(scatter, m, alpha, error, vectors)
 
 
 @_kernel
@@ -138,10 +142,10 @@ def _scatter(points, rows, centred, mean, scatter):
 
 @_kernel
 @no_type_check
-def _decided(scatter, alpha, error, vectors):
+def _decided(scatter, order, alpha, error, vectors):
     """Count the eigenvalues above alpha times the largest, and tell whether that is proven."""
-    diagonal, squares = vectors[0], vectors[1]
-    _tridiagonal(scatter, diagonal, squares, vectors[2], vectors[3], vectors[4])
+    diagonal, squares = vectors[0, :order], vectors[1, :order]
+    _tridiagonal(scatter, diagonal, squares, vectors[2:])
     low, high = _largest(diagonal, squares)
     most = _count_above(diagonal, squares, alpha * (low - error) - error)
     least = _count_above(diagonal, squares, alpha * (high + error) + error)
@@ -241,21 +245,31 @@ def _products(rows, out):
 
 @_kernel
 @no_type_check
-def _tridiagonal(a, diagonal, squares, v, w, p):
+def _tridiagonal(a, diagonal, squares, vectors):
     """Reduce a symmetric matrix of trace 1, given below its diagonal, and destroy it.
 
     The last row goes first. Its reflection's update a - v w' - w v' waits for the pass over the
-    rows above that also multiplies them by the next reflection's vector.
+    rows above that also multiplies them by the next reflection's vector u. Rows and columns are
+    whole blocks, padded with zeros, so that no loop ends within a vector instruction; blocks on
+    the diagonal are full, and their products come from p alone: z is u up to the present block.
     """
-    n = len(a)
+    n = len(diagonal)
+    u, v, w = vectors[0], vectors[1], vectors[2]
+    z, p, rest_of_p = vectors[3], vectors[4], vectors[5]
     v[:] = 0.0
     w[:] = 0.0
+    for r in range(n):
+        for c in range(r // _BLOCK * _BLOCK, r):
+            a[c, r] = a[r, c]
     for m in range(n - 1, 0, -1):
-        row = a[m, : m + 1]
-        for c in range(m + 1):
-            row[c] -= v[m] * w[c] + w[m] * v[c]
-        diagonal[m] = row[m]
-        u = a[m, :m]
+        width = (m + _BLOCK) // _BLOCK * _BLOCK
+        row = a[m]
+        v_m, w_m = v[m], w[m]
+        for c in range(width):
+            u[c] = row[c] - (v_m * w[c] + w_m * v[c])
+        diagonal[m] = u[m]
+        u[m:width] = 0.0
+        v[m] = w[m] = 0.0
         rest = 0.0
         for c in range(m - 1):
             rest += u[c] * u[c]
@@ -267,35 +281,32 @@ def _tridiagonal(a, diagonal, squares, v, w, p):
         if rest > 0.0:
             u[m - 1] += math.copysign(math.sqrt(squares[m - 1]), u[m - 1])
             beta = 2.0 / (rest + u[m - 1] * u[m - 1])
-        p[:m] = 0.0
-        # Two rows at a time halve the passes over v, w, u and p.
-        for r in range(0, m - 1, 2):
-            x, y = a[r, : r + 1], a[r + 1, : r + 2]
-            v0, w0, u0 = v[r], w[r], u[r]
-            v1, w1, u1 = v[r + 1], w[r + 1], u[r + 1]
-            s0 = s1 = 0.0
-            for c in range(r):
-                x_c = x[c] - (v0 * w[c] + w0 * v[c])
-                y_c = y[c] - (v1 * w[c] + w1 * v[c])
-                x[c], y[c] = x_c, y_c
-                p[c] += u0 * x_c + u1 * y_c
-                s0 += x_c * u[c]
-                s1 += y_c * u[c]
-            x[r] -= 2 * v0 * w0
-            y[r] -= v1 * w0 + w1 * v0
-            y[r + 1] -= 2 * v1 * w1
-            p[r] += s0 + x[r] * u0 + y[r] * u1
-            p[r + 1] += s1 + y[r] * u0 + y[r + 1] * u1
-        if m % 2:
-            r = m - 1
-            x = a[r, :m]
-            s0 = 0.0
-            for c in range(r):
-                x[c] -= v[r] * w[c] + w[r] * v[c]
-                p[c] += u[r] * x[c]
-                s0 += x[c] * u[c]
-            x[r] -= 2 * v[r] * w[r]
-            p[r] += s0 + x[r] * u[r]
+        p[:width] = 0.0
+        z[:width] = 0.0
+        for start in range(0, m, _BLOCK):
+            stop = start // _BLOCK * _BLOCK + _BLOCK
+            # Four rows at a time quarter the passes over v, w, z and p.
+            for r in range(start, min(stop, m), 4):
+                x0, x1, x2, x3 = a[r, :stop], a[r + 1, :stop], a[r + 2, :stop], a[r + 3, :stop]
+                u0, u1, u2, u3 = u[r], u[r + 1], u[r + 2], u[r + 3]
+                v0, v1, v2, v3 = v[r], v[r + 1], v[r + 2], v[r + 3]
+                w0, w1, w2, w3 = w[r], w[r + 1], w[r + 2], w[r + 3]
+                s0 = s1 = s2 = s3 = 0.0
+                for c in range(stop):
+                    y0 = x0[c] - (v0 * w[c] + w0 * v[c])
+                    y1 = x1[c] - (v1 * w[c] + w1 * v[c])
+                    y2 = x2[c] - (v2 * w[c] + w2 * v[c])
+                    y3 = x3[c] - (v3 * w[c] + w3 * v[c])
+                    x0[c], x1[c], x2[c], x3[c] = y0, y1, y2, y3
+                    p[c] += u0 * y0 + u1 * y1 + u2 * y2 + u3 * y3
+                    s0 += y0 * z[c]
+                    s1 += y1 * z[c]
+                    s2 += y2 * z[c]
+                    s3 += y3 * z[c]
+                rest_of_p[r], rest_of_p[r + 1], rest_of_p[r + 2], rest_of_p[r + 3] = s0, s1, s2, s3
+            for c in range(start, stop):
+                p[c] += rest_of_p[c]
+                z[c] = u[c]
         s = 0.0
         for c in range(m):
             p[c] *= beta
