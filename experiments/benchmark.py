@@ -123,12 +123,7 @@ def local_dimension_of_images(device: str, k: int) -> Sides:
         clock = time.perf_counter()
         indices = scikit_learns(X, k)
         searched = time.perf_counter() - clock
-        parts = []
-        for n_jobs in jobs():
-            clock = time.perf_counter()
-            fitted_peer(X, precomputed_knn=indices[rows], n_jobs=n_jobs)
-            parts.append(time.perf_counter() - clock)
-        return searched + min(parts) * n / SAMPLE
+        return searched + peers_seconds(X, precomputed_knn=indices[rows]) * n / SAMPLE
 
     return Sides(
         lambda: void(zm.LocalPCA(n_neighbors=k, device=device).fit(X)),
@@ -160,17 +155,11 @@ def sweep(device: str) -> Sides:
     mixers = [zm.ZetaMixup(g) for g in GAMMAS]
 
     def peer() -> float:
-        """One strength and seed; of n_jobs 1 and 2 the faster for each neighbourhood size."""
+        """One strength and seed."""
         clock = time.perf_counter()
         mixed = mixed_by_numpy(np.random.default_rng(0).permutation(X), 2.8)
         seconds = time.perf_counter() - clock
-        for k in NEIGHBORS:
-            parts = []
-            for n_jobs in jobs():
-                clock = time.perf_counter()
-                fitted_peer(mixed, n_neighbors=k, n_jobs=n_jobs)
-                parts.append(time.perf_counter() - clock)
-            seconds += min(parts)
+        seconds += sum(peers_seconds(mixed, n_neighbors=k) for k in NEIGHBORS)
         return seconds * len(GAMMAS) * SEEDS
 
     def ours() -> None:
@@ -201,12 +190,7 @@ def sweep_of_images(device: str) -> Sides:
         seconds = (time.perf_counter() - clock) * n / CIFAR_QUERIES
         for size in NEIGHBORS:
             near = indices[np.arange(SAMPLE) % len(indices), :size]
-            parts = []
-            for n_jobs in jobs():
-                clock = time.perf_counter()
-                fitted_peer(X, precomputed_knn=near, n_jobs=n_jobs)
-                parts.append(time.perf_counter() - clock)
-            seconds += min(parts) * n / SAMPLE
+            seconds += peers_seconds(X, precomputed_knn=near) * n / SAMPLE
         return seconds * len(CIFAR_GAMMAS)
 
     def ours() -> None:
@@ -356,6 +340,16 @@ def fitted_peer(X: Points, *, n_jobs: int, **options: Any) -> Any:
     ):
         warnings.simplefilter("ignore")
         return skdim.id.lPCA(ver="FO").fit_pw(X, n_jobs=n_jobs, **options)
+
+
+def peers_seconds(X: Points, **options: Any) -> float:
+    """Time scikit-dimension with each number of processes, and return the least."""
+    seconds = []
+    for n_jobs in jobs():
+        clock = time.perf_counter()
+        fitted_peer(X, n_jobs=n_jobs, **options)
+        seconds.append(time.perf_counter() - clock)
+    return min(seconds)
 
 
 def warmed_up(X: Points, k: int, device: str) -> None:
@@ -654,9 +648,10 @@ def main(
 
         here = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
         names = row or [name for name in ROWS if ROWS[name].device in here]
-        for device in here:
+        for device, file in (("cpu", "benchmark"), ("cuda", "benchmark-cuda")):
             part = [name for name in names if ROWS[name].device == device]
-            compare(part, runs, threads, out, "benchmark" if device == "cpu" else "benchmark-cuda")
+            if part:
+                compare(part, runs, threads, out, file)
 
 
 def compare(names: list[str], runs: int, threads: int, out: Path, file: str) -> None:

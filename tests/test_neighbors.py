@@ -379,7 +379,7 @@ def test_out_of_order_the_same_neighbours_are_found(name, by):
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_bounds_turned_round(half, rng):
+def test_bounds_turned_round(half):
     """Of values they give distances on the safe side, and hardly beyond."""
     (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()["gaussian"]))
     if half:

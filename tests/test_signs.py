@@ -9,10 +9,10 @@ from zmanifold import dimension, signs
 import oracles
 
 
-def rotated(spectra, seed=0):
+def rotated(spectra):
     """Matrices with these eigenvalues, up to float64's rounding."""
     spectra = torch.as_tensor(spectra, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     shape = (*spectra.shape, spectra.shape[1])
     q = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
     return (q * spectra[:, None, :]) @ q.mT

@@ -203,16 +203,13 @@ def _propose(
             own_places = torch.full_like(rows, -1) if own is None else place[own]
             placed, sizes = coarse.placed(at)
         lists = _filled(length, coarse, placed, own_places, rows, order, side, mirrored)
+        ceiling, out = coarse.ceiling(sizes), (distances[block], indices[block])
         if in_order or distances.shape[1] > 1:
-            candidates = torch.from_numpy(lists.columns[:, :length])
-            measure_candidates(points, at, candidates, distances[block], indices[block], in_order)
+            measure_candidates(points, at, torch.from_numpy(lists.columns), *out, in_order)
         else:
-            ceiling, floor = coarse.ceiling(sizes), coarse.floor(sizes)
-            _measure_doubtful(points, at, lists, ceiling, floor, distances[block], indices[block])
+            _measure_doubtful(points, at, lists, ceiling, coarse.floor(sizes), *out)
         if length < n_others:
-            proven = torch.from_numpy(lists.limits) > coarse.ceiling(sizes).values(
-                distances[block, -1]
-            )
+            proven = torch.from_numpy(lists.limits) > ceiling.values(distances[block, -1])
             left.append((~proven).nonzero()[:, 0] + block.start)
     return torch.cat(left)
 
@@ -235,7 +232,6 @@ def _measure_doubtful(
     from zmanifold.shortlists import measure_between, walk
 
     kth = torch.empty_like(distances[:, 0])
-    everything = kth.new_full((), math.inf)
 
     def split(part: slice) -> None:
         lists.kth_values(indices.shape[1], part, kth.numpy())
@@ -245,9 +241,9 @@ def _measure_doubtful(
     possible = ceiling.values(floor.distances(kth))
     # Short lists have no k-th value: all of theirs is measured.
     bounds = torch.stack([sure, possible], dim=1)
-    bounds[kth.isnan()] = torch.stack([-everything, everything])
+    bounds[kth.isnan()] = bounds.new_tensor([-math.inf, math.inf])
     data, queries = points.numpy(), at.numpy()
-    order = walk(lists.columns[:, : lists.length], data)
+    order = walk(lists.columns, data)
     found, near = distances.numpy(), indices.numpy()
 
     def work(part: slice) -> None:
@@ -290,11 +286,9 @@ def _filled(
     """Offer all products of queries and points to lists; return those in the order of `rows`."""
     from zmanifold.shortlists import Shortlists
 
-    lists, dealt = (
-        Shortlists.of(len(placed), length),
-        Shortlists.of(len(placed), length, spare=False),
-    )
+    lists = Shortlists.of(len(placed), length)
     _fill(lists, coarse, placed, own.numpy(), side, mirrored)
+    dealt = Shortlists.of(len(placed), length, spare=False)
 
     def finish(part: slice) -> None:
         lists.finish(part)

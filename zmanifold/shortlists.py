@@ -252,7 +252,7 @@ def measure_between(
     points, at : ndarray of shape (n, d) and (q, d)
         The points, and the queries.
     lists : Shortlists
-        The candidates, finished.
+        The candidates, finished and dealt.
     bounds : ndarray of shape (q, 2)
         Candidates with values below the first are nearer than the k-th neighbour, fewer than k
         of them; those with values above the second are farther.
@@ -261,8 +261,7 @@ def measure_between(
     distances, indices : ndarray of shape (q, 1) and (q, k)
         Where the k-th distances and the rows go.
     """
-    columns = lists.columns[:, : lists.length]
-    _measure_between(points, at, lists.values, columns, bounds, order, distances, indices)
+    _measure_between(points, at, lists.values, lists.columns, bounds, order, distances, indices)
 
 
 def walk(

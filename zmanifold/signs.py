@@ -19,6 +19,8 @@ __all__ = ["count_by_signs"]
 # The largest eigenvalue comes from the traces of powers: squarings a round, and rounds.
 _SQUARINGS, _ROUNDS = 7, 4
 
+_UNIT = UNIT_ROUNDOFF[torch.float64]
+
 # Eigenvalues this near the threshold, for a spectrum scaled into [-1, 1], may stay open.
 _NEAREST = 2.0**-20
 
@@ -74,7 +76,7 @@ def count_by_signs(
         x, other = other, x
     # All eigenvalues lie in [-1, 1]: what their squares lack is more than what they lack.
     lacking = r - torch.linalg.vector_norm(x, dim=(1, 2)).square()
-    lacking += (4 + error) * math.sqrt(r) * error + sum_error(r * r, 2.0**-53) * r
+    lacking += (4 + error) * math.sqrt(r) * error + sum_error(r * r, _UNIT) * r
     counts = ((_trace(x) + r) / 2).round()
     # Then none is below 0.316, and none began nearer to the threshold than that over the growth:
     # the difference to 0.31 has room for a thousand times the traces' rounding.
@@ -118,9 +120,8 @@ def _plan(r: int) -> tuple[list[tuple[float, float]], float, float]:
     is at most a: rounding errors grow no faster than an eigenvalue next to the threshold. Among
     such steps it is the one that leaves the least of [nearest, 1] largest.
     """
-    unit = UNIT_ROUNDOFF[torch.float64]
-    product = sum_error(r, unit) * r
-    nearest, growth, error = _NEAREST, 1.0, math.sqrt(r) * 4 * unit
+    product = sum_error(r, _UNIT) * r
+    nearest, growth, error = _NEAREST, 1.0, math.sqrt(r) * 4 * _UNIT
     steps = []
     while r * (1 - nearest**2) > 0.01:
         share = min(1 / (1 + nearest + nearest**2), 2 / 3)
@@ -129,7 +130,7 @@ def _plan(r: int) -> tuple[list[tuple[float, float]], float, float]:
         steps.append((a, b))
         growth *= a
         # Frobenius norms: of a product of matrices whose norms are at most sqrt(r), twice.
-        error = 1.01 * a * error + 2.01 * b * product + 4 * unit * a * math.sqrt(r)
+        error = 1.01 * a * error + 2.01 * b * product + 4 * _UNIT * a * math.sqrt(r)
         nearest = min(a * nearest - b * nearest**3, a - b)
     return steps, growth, error
 
