@@ -22,6 +22,13 @@ settings.load_profile("suite")
 settings.register_profile("fuzz", max_examples=14_000, deadline=None, derandomize=False)
 
 
+def pytest_collection_modifyitems(items):
+    # pynndescent compiles for half a minute in each process: one of them is enough.
+    for item in items:
+        if "approximate" in item.path.name:
+            item.add_marker(pytest.mark.xdist_group("pynndescent"))
+
+
 @pytest.fixture(params=DEVICES)
 def device(request):
     return request.param
