@@ -93,7 +93,7 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
     error = (length + 64 * m * m + 8 * k + 100) * _UNIT_ROUNDOFF
     if m > _MOST_IN_LANES:
         for i in order:
-            degenerate[i] = _scatter(points, indices[i], centred, mean, scatter) <= rounding
+            degenerate[i] = _scatter(points, indices, i, centred, mean, scatter) <= rounding
             dimension[i], proven[i] = 0, True
             if not degenerate[i]:
                 dimension[i], proven[i] = _decided(scatter, m, alpha, error, vectors)
@@ -103,13 +103,10 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
     least, sure = np.empty(LANES), np.empty(LANES, np.bool_)
     for start in range(0, len(order), LANES):
         stop = min(start + LANES, len(order))
-        for lane in range(LANES):
-            # Lanes to spare do the last one again.
-            i = order[min(start + lane, stop - 1)]
-            degenerate[i] = _scatter(points, indices[i], centred, mean, scatter) <= rounding
-            for r in range(m):
-                for c in range(r + 1):
-                    matrices[r, c, lane] = matrices[c, r, lane] = scatter[r, c]
+        _fill_lanes(
+            points, indices, order, start, stop, rounding, centred, mean, scatter, matrices,
+            degenerate,
+        )  # fmt: skip
         count_in_lanes(matrices, alpha, error, scratch, least, sure)
         for lane in range(stop - start):
             i = order[start + lane]
@@ -117,18 +114,44 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
             if degenerate[i]:
                 dimension[i], proven[i] = 0, True
             elif not proven[i]:
-                _scatter(points, indices[i], centred, mean, scatter)
+                _scatter(points, indices, i, centred, mean, scatter)
                 dimension[i], proven[i] = _decided(scatter, m, alpha, error, vectors)
 
 
 @_kernel
 @no_type_check
-def _scatter(points, rows, centred, mean, scatter):
+def _fill_lanes(
+    points, indices, order, start, stop, rounding, centred, mean, scatter, matrices, degenerate
+):
+    """Do what `_scatter` does for many, within one call: a call takes as long as a small matrix."""
+    k = indices.shape[1]
+    for lane in range(LANES):
+        # Lanes to spare do the last one again.
+        i = order[min(start + lane, stop - 1)]
+        if len(mean) <= k:
+            _gather_features(points, indices, i, centred)
+        else:
+            _gather_points(points, indices[i], centred, mean)
+        _products(centred, scatter)
+        trace = 0.0
+        for j in range(len(matrices)):
+            trace += scatter[j, j]
+        degenerate[i] = math.sqrt(trace / k) <= rounding
+        divisor = trace if trace > 0 else 1.0
+        for r in range(len(matrices)):
+            for c in range(r + 1):
+                matrices[r, c, lane] = matrices[c, r, lane] = scatter[r, c] / divisor
+
+
+@_kernel
+@no_type_check
+def _scatter(points, indices, i, centred, mean, scatter):
     """Form the scatter matrix divided by its trace; return the root mean square distance."""
-    if len(mean) <= len(rows):
-        _gather_features(points, rows, centred)
+    k = indices.shape[1]
+    if len(mean) <= k:
+        _gather_features(points, indices, i, centred)
     else:
-        _gather_points(points, rows, centred, mean)
+        _gather_points(points, indices[i], centred, mean)
     _products(centred, scatter)
     trace = 0.0
     for j in range(len(scatter)):
@@ -137,7 +160,7 @@ def _scatter(points, rows, centred, mean, scatter):
         for r in range(len(scatter)):
             for c in range(r + 1):
                 scatter[r, c] /= trace
-    return math.sqrt(trace / len(rows))
+    return math.sqrt(trace / k)
 
 
 @_kernel
@@ -175,22 +198,21 @@ def _gather_points(points, rows, centred, mean):
 
 @_kernel
 @no_type_check
-def _gather_features(points, rows, centred):
-    """Centre the features as rows."""
-    d, k = len(centred), len(rows)
-    origin = points[rows[0]]
+def _gather_features(points, indices, i, centred):
+    """Centre the features as rows; without slices, see `zmanifold.trees`."""
+    d, k = len(centred), np.uint64(indices.shape[1])
+    origin = indices[i, 0]
     for j in range(k):
-        point = points[rows[j]]
+        row = indices[i, j]
         for c in range(d):
-            centred[c, j] = np.float64(point[c]) - np.float64(origin[c])
+            centred[c, j] = np.float64(points[row, c]) - np.float64(points[origin, c])
     for c in range(d):
-        row = centred[c]
         total = 0.0
         for j in range(k):
-            total += row[j]
+            total += centred[c, j]
         total /= k
         for j in range(k):
-            row[j] -= total
+            centred[c, j] -= total
 
 
 @_kernel
@@ -203,7 +225,8 @@ def _products(rows, out):
     m, length = rows.shape
     whole = m - m % 4
     for r in range(m):
-        out[r, : r + 4] = 0.0
+        for c in range(r + 4):
+            out[r, c] = 0.0
     for start in range(0, length, _PART):
         stop = min(start + _PART, length)
         width = stop - start
@@ -234,12 +257,10 @@ def _products(rows, out):
                     for c in range(4):
                         out[i + r, j + c] += sums[r][c]
         for i in range(whole, m):
-            x = rows[i, start:stop]
             for j in range(i + 1):
-                y = rows[j, start:stop]
                 s = 0.0
-                for c in range(width):
-                    s += x[c] * y[c]
+                for c in range(np.uint64(start), np.uint64(stop)):
+                    s += rows[i, c] * rows[j, c]
                 out[i, j] += s
 
 

@@ -194,13 +194,14 @@ def _free_memory() -> int:
 
     Where the system does not say (anything but Linux), what makes the default 512 MiB.
     """
-    available = 1024 * _status("/proc/meminfo", r"^MemAvailable: *(\d+) kB")
+    free = 1024 * _status("/proc/meminfo", r"^MemAvailable: *(\d+) kB")
     group = "/sys/fs/cgroup/memory"
-    cached = _status(f"{group}.stat", r"^inactive_file (\d+)")
-    used = _status(f"{group}.current", r"^(\d+)") - (cached if math.isfinite(cached) else 0)
     limit = _status(f"{group}.max", r"^(\d+)")
-    left = limit - used if math.isfinite(used) else limit
-    free = min(available, left)
+    if math.isfinite(limit):
+        used = _status(f"{group}.current", r"^(\d+)")
+        cached = _status(f"{group}.stat", r"^inactive_file (\d+)")
+        used -= cached if math.isfinite(cached) else 0
+        free = min(free, limit - used if math.isfinite(used) else limit)
     return max(0, int(free)) if math.isfinite(free) else 2**31
 
 

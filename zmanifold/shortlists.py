@@ -557,7 +557,7 @@ def _measure_between(points, at, values, columns, bounds, order, distances, indi
             distances[i], indices[i] = np.inf, -1
             continue
         rest = indices[i, sure:]
-        write_first(found, near, count, sorted_found, sorted_near, ends, False, distances[i], rest)
+        write_first(found, near, count, False, sorted_found, sorted_near, ends, distances[i], rest)
 
 
 @_kernel
@@ -578,7 +578,7 @@ def _measure(points, at, candidates, order, distances, indices, in_order):
             distances[i], indices[i] = np.inf, -1
             continue
         write_first(
-            found, near, count, sorted_found, sorted_near, ends, in_order, distances[i], indices[i]
+            found, near, count, in_order, sorted_found, sorted_near, ends, distances[i], indices[i]
         )
 
 
@@ -618,7 +618,7 @@ def _choose(measured, candidates, distances, indices):
     for i in range(q):
         found[:], near[:] = measured[i], candidates[i]
         write_first(
-            found, near, most, sorted_found, sorted_near, ends, True, distances[i], indices[i]
+            found, near, most, True, sorted_found, sorted_near, ends, distances[i], indices[i]
         )
 
 

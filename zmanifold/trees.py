@@ -16,7 +16,9 @@ from zmanifold.kernels import kernel
 __all__ = ["Tree", "write_first"]
 
 # Without fastmath: that a box is never farther than its points, as computed, needs every
-# operation to round by itself and in order.
+# operation to round by itself and in order. Loops take no slices: numba counts references to them,
+# a quarter of the time of a search. Their unsigned bounds spare a test of each index for a sign,
+# which would keep them from vector instructions.
 _kernel = kernel()
 
 # The most points of a leaf.
@@ -27,6 +29,12 @@ _SHORT = 16
 
 # Up to so many are all compared with each other.
 _RANKED = 128
+
+# From so many points on a node is halved by buckets, of which there are at most so many.
+_MANY, _BUCKETS = 32, 256
+
+# So many queries share the way down from the root.
+_TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,15 @@ class Tree:
     spans : ndarray of shape (nodes, 4)
         Where a node's points start and stop in `rows`, the least of their row numbers, and the
         coordinate at whose median they are cut.
+    cuts : ndarray of shape (nodes, 2)
+        In that coordinate, the largest value of a node's left child and the least of its right.
     """
 
     rows: Int64[np.ndarray, " n"]
     columns: Float64[np.ndarray, "d n"]
     boxes: Float64[np.ndarray, "nodes 2 d"]
     spans: Int64[np.ndarray, "nodes 4"]
+    cuts: Float64[np.ndarray, "nodes 2"]
 
     @classmethod
     def of(cls, points: Float64[np.ndarray, "n d"], k: int = 1) -> Tree:
@@ -71,20 +82,21 @@ class Tree:
         n, d = points.shape
         leaf = _LEAF if k > _LEAF else _LEAF // 2
         depth = max(0, math.ceil(math.log2(n / leaf)))
-        rows = np.arange(n)
+        rows, columns = np.arange(n), np.empty((d, n))
         boxes = np.empty((2 ** (depth + 1) - 1, 2, d))
         spans = np.empty((len(boxes), 4), np.int64)
+        cuts = np.full((len(boxes), 2), np.nan)
         spans[0, :2] = 0, n
         # The top by one thread, then subtrees by all.
         top = min(depth, math.ceil(math.log2(torch.get_num_threads())))
-        _build(points, rows, boxes, spans, 0, top)
+        _build(points, rows, columns, boxes, spans, cuts, 0, top)
 
         def work(part: slice) -> None:
             for node in range(2**top - 1 + part.start, 2**top - 1 + part.stop):
-                _build(points, rows, boxes, spans, node, depth + 1 - top)
+                _build(points, rows, columns, boxes, spans, cuts, node, depth + 1 - top)
 
         run_chunks(work, 2**top, 2**top, torch.device("cpu"))
-        return cls(rows, np.ascontiguousarray(points[rows].T), boxes, spans)
+        return cls(rows, columns, boxes, spans, cuts)
 
     def query(
         self,
@@ -125,17 +137,20 @@ class Tree:
         ([[1.0, 3.0]], [[1, 2]])
         """
         _query(
-            self.rows, self.columns, self.boxes, self.spans, at, own, order, distances, indices,
-            in_order,
+            self.rows, self.columns, self.boxes, self.spans, self.cuts, at, own, order, distances,
+            indices, in_order,
         )  # fmt: skip
 
 
 @_kernel
 @no_type_check
-def _build(points, rows, boxes, spans, root, levels):
+def _build(points, rows, columns, boxes, spans, cuts, root, levels):
     """Fill in so many levels below and with `root`, whose span is known."""
     d = points.shape[1]
     nodes = len(spans)
+    width = spans[root, 1] - spans[root, 0]
+    places, spare = np.empty(width, np.int64), np.empty(width, np.int64)
+    ends = np.empty(_BUCKETS + 1, np.int64)
     for step in range(2**levels - 1):
         # The nodes of the subtree level by level.
         level = np.int64(math.log2(step + 1))
@@ -153,6 +168,9 @@ def _build(points, rows, boxes, spans, root, levels):
                 least = x if x < least else least
                 most = x if x > most else most
             low[c], high[c] = least, most
+        if node > 0:
+            parent, right = (node - 1) // 2, (node - 1) % 2
+            cuts[parent, right] = boxes[node, 1 - right, spans[parent, 3]]
         axis = 0
         for c in range(1, d):
             if high[c] - low[c] > high[axis] - low[axis]:
@@ -160,7 +178,9 @@ def _build(points, rows, boxes, spans, root, levels):
         spans[node, 3] = axis
         if 2 * node + 2 < nodes:
             middle = (start + stop) // 2
-            _halve(points[:, axis], rows, start, stop - 1, middle)
+            _halve(
+                points, axis, low[axis], high[axis], rows, start, stop, middle, places, spare, ends
+            )
             spans[2 * node + 1, 0], spans[2 * node + 1, 1] = start, middle
             spans[2 * node + 2, 0], spans[2 * node + 2, 1] = middle, stop
         else:
@@ -172,19 +192,45 @@ def _build(points, rows, boxes, spans, root, levels):
                     rows[j + 1] = rows[j]
                     j -= 1
                 rows[j + 1] = row
+            for c in range(d):
+                for i in range(start, stop):
+                    columns[c, i] = points[rows[i], c]
 
 
 @_kernel
 @no_type_check
-def _halve(values, rows, low, high, middle):
-    """Permute rows[low..high] so that no value before `middle` is above one after it."""
+def _halve(points, axis, least, most, rows, start, stop, middle, places, spare, ends):
+    """Permute rows[start:stop] so that no value before `middle` is above one after it.
+
+    Many are first sorted into buckets, without a branch that a processor guesses wrong.
+    """
+    low, high = start, stop - 1
+    if stop - start >= _MANY and most - least > 1e-290:
+        count, begin = np.uint64(stop - start), np.uint64(start)
+        buckets = min((stop - start) // 4, _BUCKETS)
+        scale = (buckets - 1) / (most - least)
+        for j in range(buckets + 1):
+            ends[j] = 0
+        for j in range(count):
+            spare[j] = rows[begin + j]
+            places[j] = np.int64((points[spare[j], axis] - least) * scale)
+            ends[places[j] + 1] += 1
+        for j in range(buckets):
+            ends[j + 1] += ends[j]
+        bucket = 0
+        while start + ends[bucket + 1] <= middle:
+            bucket += 1
+        low, high = start + ends[bucket], start + ends[bucket + 1] - 1
+        for j in range(count):
+            rows[start + ends[places[j]]] = spare[j]
+            ends[places[j]] += 1
     while low < high:
-        pivot = values[rows[(low + high) // 2]]
+        pivot = points[rows[(low + high) // 2], axis]
         i, j = low, high
         while i <= j:
-            while values[rows[i]] < pivot:
+            while points[rows[i], axis] < pivot:
                 i += 1
-            while values[rows[j]] > pivot:
+            while points[rows[j], axis] > pivot:
                 j -= 1
             if i <= j:
                 rows[i], rows[j] = rows[j], rows[i]
@@ -200,7 +246,7 @@ def _halve(values, rows, low, high, middle):
 
 @_kernel
 @no_type_check
-def _query(rows, columns, boxes, spans, at, own, order, distances, indices, in_order):
+def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices, in_order):
     d = at.shape[1]
     k, w = indices.shape[1], distances.shape[1]
     nodes = len(spans)
@@ -211,73 +257,114 @@ def _query(rows, columns, boxes, spans, at, own, order, distances, indices, in_o
     ends = np.empty(size + 1, np.int64)
     leaf = np.empty(2 * _LEAF)
     pending, bounds = np.empty(64, np.int64), np.empty(64)
-    limit = np.inf
+    x, low, high = np.empty(d), np.empty(d), np.empty(d)
+    limit = reach = np.inf
     before = order[0]
-    for i in order:
-        x = at[i]
-        count = 0
-        # The ball of the last query's k nearest holds k others of this one when it is widened by
-        # the way from there, with room for rounding.
+    root = until = 0
+    for place in range(len(order)):
+        i, mine = order[place], own[order[place]]
+        if place == until:
+            # The balls of the next queries all lie within `reach` of a box around them: where only
+            # one child of a node is as near, all begin with that.
+            until = min(place + (_TOGETHER if limit < np.inf else 1), len(order))
+            most = 0.0
+            for c in range(d):
+                low[c], high[c] = np.inf, -np.inf
+            for other in range(place, until):
+                way = 0.0
+                for c in range(d):
+                    at_c = at[order[other], c]
+                    low[c], high[c] = min(low[c], at_c), max(high[c], at_c)
+                    way += (at_c - at[before, c]) ** 2
+                most = max(most, way)
+            reach = _widened(limit, most, d)
+            squared = _square_above(reach)
+            root = 0
+            while 2 * root + 2 < nodes:
+                to_left = to_right = 0.0
+                for c in range(d):
+                    left, right = boxes[2 * root + 1, 0, c], boxes[2 * root + 1, 1, c]
+                    apart = max(max(left - high[c], low[c] - right), 0.0)
+                    to_left += apart * apart
+                    left, right = boxes[2 * root + 2, 0, c], boxes[2 * root + 2, 1, c]
+                    apart = max(max(left - high[c], low[c] - right), 0.0)
+                    to_right += apart * apart
+                if (to_left <= squared) == (to_right <= squared):
+                    break
+                root = 2 * root + (1 if to_left <= squared else 2)
         way = 0.0
         for c in range(d):
+            x[c] = at[i, c]
             way += (x[c] - at[before, c]) ** 2
-        limit = (limit + math.sqrt(way) + d * 2.0**-530) * (1 + (d + 8) * 2.0**-50)
+        limit = min(reach, _widened(limit, way, d))
         limit_row = np.int64(len(rows))
         squared = _square_above(limit)
-        rooted = 0
+        count = rooted = 0
         top = 1
-        pending[0], bounds[0] = 0, 0.0
+        pending[0], bounds[0] = root, 0.0
         while top:
             top -= 1
             node = pending[top]
             if bounds[top] > squared:
                 continue
-            # On the way down only the coordinate that was cut is looked at: the far side of a cut,
-            # and a leaf, are measured in all when it is their turn.
-            bound = _box_distance(x, boxes[node])
+            # Never above the squared distance of a point in the box as it is rounded below.
+            bound = 0.0
+            for c in range(d):
+                apart = max(max(boxes[node, 0, c] - x[c], x[c] - boxes[node, 1, c]), 0.0)
+                bound += apart * apart
             if bound > squared:
                 continue
             if spans[node, 2] > limit_row and math.sqrt(bound) >= limit:
                 continue
-            while 2 * node + 2 < nodes:
-                left, right, axis = 2 * node + 1, 2 * node + 2, spans[node, 3]
-                to_left = _apart(x[axis], boxes[left, 0, axis], boxes[left, 1, axis])
-                to_right = _apart(x[axis], boxes[right, 0, axis], boxes[right, 1, axis])
-                if to_left <= to_right:
-                    node, pending[top], bounds[top] = left, right, to_right * to_right
-                else:
-                    node, pending[top], bounds[top] = right, left, to_left * to_left
-                if bounds[top] <= squared:
-                    top += 1
-            if _box_distance(x, boxes[node]) > squared:
+            if 2 * node + 2 < nodes:
+                # On the way down only the coordinate that was cut is looked at: the far side of a
+                # cut, and a leaf, are measured in all when it is their turn.
+                while 2 * node + 2 < nodes:
+                    at_cut = x[spans[node, 3]]
+                    to_left = max(at_cut - cuts[node, 0], 0.0)
+                    to_right = max(cuts[node, 1] - at_cut, 0.0)
+                    left, right = 2 * node + 1, 2 * node + 2
+                    if to_left <= to_right:
+                        node, pending[top], bounds[top] = left, right, to_right * to_right
+                    else:
+                        node, pending[top], bounds[top] = right, left, to_left * to_left
+                    if bounds[top] <= squared:
+                        top += 1
+                pending[top], bounds[top] = node, 0.0
+                top += 1
                 continue
-            start, stop = spans[node, 0], spans[node, 1]
-            m = stop - start
-            inside = leaf[:m]
-            inside[:] = 0.0
+            start, full = np.uint64(spans[node, 0]), np.uint64(count)
+            m = np.uint64(spans[node, 1]) - start
+            for j in range(m):
+                leaf[j] = 0.0
             for c in range(d):
-                at_c, column = x[c], columns[c, start:stop]
+                at_c = x[c]
                 for j in range(m):
-                    inside[j] += (column[j] - at_c) * (column[j] - at_c)
+                    apart = columns[c, start + j] - at_c
+                    leaf[j] += apart * apart
             for j in range(m):
                 row = rows[start + j]
-                found[count], near[count] = inside[j], row
-                count += (inside[j] <= squared) & (row != own[i])
+                found[full], near[full] = leaf[j], row
+                full += np.uint64((leaf[j] <= squared) & (row != mine))
+            count = np.int64(full)
             if count > size - 2 * _LEAF:
                 for j in range(rooted, count):
                     found[j] = math.sqrt(found[j])
-                _select(found, near, count, k)
+                _sort_first(found, near, count, k, False, sorted_found, sorted_near, ends)
+                for j in range(k):
+                    found[j], near[j] = sorted_found[j], sorted_near[j]
                 rooted = count = k
                 limit, limit_row = found[k - 1], near[k - 1]
                 squared = _square_above(limit)
-        for j in range(rooted, count):
+        for j in range(np.uint64(rooted), np.uint64(count)):
             found[j] = math.sqrt(found[j])
         # A few are sorted by counting for each the nearer ones, by vector instructions without a
         # branch; here, because a call with so many arrays takes as long. Equal ones are left.
         ranks = -1
         if count <= _RANKED:
             padded = (count + 7) // 8 * 8
-            found[count:padded] = np.inf
+            for j in range(count, padded):
+                found[j] = np.inf
             ranks = 0
             for j in range(count):
                 rank = 0
@@ -285,17 +372,23 @@ def _query(rows, columns, boxes, spans, at, own, order, distances, indices, in_o
                     rank += found[other] < found[j]
                 sorted_found[rank], sorted_near[rank] = found[j], near[j]
                 ranks += rank
-        if ranks == count * (count - 1) // 2:
-            for j in range(w):
-                distances[i, j] = sorted_found[k - w + j]
-            for j in range(k):
-                indices[i, j] = sorted_near[j]
-        else:
-            write_first(
-                found, near, count, sorted_found, sorted_near, ends, in_order,
-                distances[i], indices[i],
-            )  # fmt: skip
-        limit, before = distances[i, w - 1], i
+        if ranks != count * (count - 1) // 2:
+            _sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends)
+        for j in range(w):
+            distances[i, j] = sorted_found[k - w + j]
+        for j in range(k):
+            indices[i, j] = sorted_near[j]
+        limit, before = sorted_found[k - 1], i
+
+
+@_kernel
+@no_type_check
+def _widened(limit, way, d):
+    """Return within what k others lie of a place, `limit` for one that is sqrt(way) from there.
+
+    With room for rounding, and for squares that underflow.
+    """
+    return (limit + math.sqrt(way) + d * 2.0**-530) * (1 + (d + 8) * 2.0**-50)
 
 
 @_kernel
@@ -307,33 +400,35 @@ def _square_above(limit):
 
 @_kernel
 @no_type_check
-def write_first(found, near, count, sorted_found, sorted_near, ends, in_order, distances, indices):
+def write_first(found, near, count, in_order, sorted_found, sorted_near, ends, distances, indices):
     """Write the first by (distance, row) of `count` points, and the last of their distances."""
     k, w = len(indices), len(distances)
-    if in_order:
-        _sort_first(found, near, count, k, sorted_found, sorted_near, ends)
-        distances[:], indices[:] = sorted_found[k - w : k], sorted_near[:k]
-    else:
-        _select(found, near, count, k)
-        distances[:], indices[:] = found[k - w : k], near[:k]
+    _sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends)
+    distances[:], indices[:] = sorted_found[k - w : k], sorted_near[:k]
 
 
 @_kernel
 @no_type_check
-def _sort_first(found, near, count, k, sorted_found, sorted_near, ends):
-    """Sort by (distance, row) at least the first k, into the other arrays, by buckets."""
+def _sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends):
+    """Sort by (distance, row) at least the first k, into the other arrays, by buckets.
+
+    If not `in_order`, the k-th is the last of the first k, and these are the least.
+    """
     if count <= _SHORT:
         sorted_found[:count], sorted_near[:count] = found[:count], near[:count]
         _sort(sorted_found, sorted_near, 0, count - 1)
         return
+    # Where one bucket alone is sorted, it may hold a few more.
+    buckets = count if in_order else count // 4
     low = high = found[0]
     for j in range(1, count):
         low, high = min(low, found[j]), max(high, found[j])
-    scale = (count - 1) / (high - low) if high - low > 1e-290 else 0.0
-    ends[: count + 1] = 0
+    scale = (buckets - 1) / (high - low) if high - low > 1e-290 else 0.0
+    for j in range(buckets + 1):
+        ends[j] = 0
     for j in range(count):
         ends[int((found[j] - low) * scale) + 1] += 1
-    for j in range(count):
+    for j in range(buckets):
         ends[j + 1] += ends[j]
     for j in range(count):
         bucket = int((found[j] - low) * scale)
@@ -341,7 +436,7 @@ def _sort_first(found, near, count, k, sorted_found, sorted_near, ends):
         ends[bucket] += 1
     start = bucket = 0
     while start < k:
-        if ends[bucket] - start > 1:
+        if ends[bucket] - start > 1 and (in_order or ends[bucket] >= k):
             _sort(sorted_found, sorted_near, start, ends[bucket] - 1)
         start = ends[bucket]
         bucket += 1
@@ -349,60 +444,8 @@ def _sort_first(found, near, count, k, sorted_found, sorted_near, ends):
 
 @_kernel
 @no_type_check
-def _box_distance(x, box):
-    """Return a squared distance, never above that of a point in the box as `_query` rounds it."""
-    total = 0.0
-    for c in range(len(x)):
-        apart = _apart(x[c], box[0, c], box[1, c])
-        total += apart * apart
-    return total
-
-
-@_kernel
-@no_type_check
-def _apart(x, low, high):
-    return max(max(low - x, x - high), 0.0)
-
-
-@_kernel
-@no_type_check
 def _before(d, i, e, j):
     return d < e or (d == e and i < j)
-
-
-@_kernel
-@no_type_check
-def _partition(found, near, low, high):
-    """Permute low..high, by (distance, row): none of low..j is after one of i..high."""
-    middle = (low + high) // 2
-    d, r = found[middle], near[middle]
-    i, j = low, high
-    while i <= j:
-        while _before(found[i], near[i], d, r):
-            i += 1
-        while _before(d, r, found[j], near[j]):
-            j -= 1
-        if i <= j:
-            found[i], found[j] = found[j], found[i]
-            near[i], near[j] = near[j], near[i]
-            i += 1
-            j -= 1
-    return i, j
-
-
-@_kernel
-@no_type_check
-def _select(found, near, count, k):
-    """Permute so that the first k are the smallest and the largest of them is the k-th."""
-    low, high = 0, count - 1
-    while low < high:
-        i, j = _partition(found, near, low, high)
-        if k - 1 <= j:
-            high = j
-        elif k - 1 >= i:
-            low = i
-        else:
-            return
 
 
 @_kernel
