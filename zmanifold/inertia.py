@@ -305,6 +305,7 @@ def _tridiagonal(a, diagonal, squares, vectors):
         p[:width] = 0.0
         z[:width] = 0.0
         for start in range(0, m, _BLOCK):
+            # A multiple of the block already; written so, the compiler knows that it is one.
             stop = start // _BLOCK * _BLOCK + _BLOCK
             # Four rows at a time quarter the passes over v, w, z and p.
             for r in range(start, min(stop, m), 4):
