@@ -265,11 +265,11 @@ def from_the_shell(device: str) -> Sides:
 ROWS = {
     "helix-8": Row(
         "FO at every point, helix R³, n = 8,192, k = 8", 250, local_dimension, ("helix-r3", 8),
-        "the tree and its search, two thirds; counting, a fifth; Python and threads",
+        "the tree and its search, two thirds; counting, a quarter; Python and threads",
     ),
     "helix-128": Row(
         "the same, k = 128", 50, local_dimension, ("helix-r3", 128),
-        "tree search, four fifths, most of it distances and sorting",
+        "tree search, seven tenths, most of it distances and sorting; counting, a fifth",
     ),
     "paraboloid-128": Row(
         "paraboloid R¹², n = 8,192, k = 128", 30, local_dimension, ("paraboloid-r12", 128),

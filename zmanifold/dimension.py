@@ -344,8 +344,9 @@ def _scatter(
 ) -> tuple[Float64[Tensor, "q r r"], Float64[Tensor, " q"]]:
     """Return the smaller scatter matrices and the root mean square distances to the mean."""
     k = indices.shape[1]
-    centred = points[indices].double()
-    centred -= centred.mean(dim=1, keepdim=True)
+    near = points[indices]
+    # One pass from the points' type to float64: memory is what limits a GPU here.
+    centred = torch.sub(near, near.mean(dim=1, keepdim=True, dtype=torch.float64))
     # The two products share their non-zero eigenvalues.
     scatter = centred @ centred.mT if k <= points.shape[1] else centred.mT @ centred
     return scatter, (scatter.diagonal(dim1=1, dim2=2).sum(dim=1) / k).sqrt_()

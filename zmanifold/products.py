@@ -536,8 +536,8 @@ def _nearest_by_torch(
     def work(part: slice) -> None:
         # One row may have more candidates than fit: cut those too.
         for columns in chunks(c, memory // (48 * d)):
-            near = points[candidates[part, columns]].double()
-            near -= at[part].double()[:, None, :]
+            # The difference of a float32 and a float64 tensor is one in float64, in one pass.
+            near = torch.sub(points[candidates[part, columns]], at[part].double()[:, None, :])
             distances[part, columns] = root_sum_squares(near)
         distances[part].masked_fill_(candidates[part] < 0, math.inf)
 
