@@ -176,6 +176,14 @@ def test_without_dask(monkeypatch):
         workers.check_dask("local:2")
 
 
+def test_two_clusters_beside_each_other():
+    """No port is wanted by both: distributed warns of that, and here a warning is an error."""
+    with workers.connected("local:1") as one, workers.connected("local:1") as other:
+        ports = {client.scheduler_info()["services"]["dashboard"] for client in (one, other)}
+    assert len(ports) == 2
+    assert 8787 not in ports
+
+
 def test_ctrl_c_ends_the_workers(tmp_path):
     ran = shell(
         "sweep-id", "digits", "--gamma", "0:15:0.05", "--dask", "local:2",

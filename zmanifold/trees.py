@@ -264,34 +264,8 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
     for place in range(len(order)):
         i, mine = order[place], own[order[place]]
         if place == until:
-            # The balls of the next queries all lie within `reach` of a box around them: where only
-            # one child of a node is as near, all begin with that.
             until = min(place + (_TOGETHER if limit < np.inf else 1), len(order))
-            most = 0.0
-            for c in range(d):
-                low[c], high[c] = np.inf, -np.inf
-            for other in range(place, until):
-                way = 0.0
-                for c in range(d):
-                    at_c = at[order[other], c]
-                    low[c], high[c] = min(low[c], at_c), max(high[c], at_c)
-                    way += (at_c - at[before, c]) ** 2
-                most = max(most, way)
-            reach = _widened(limit, most, d)
-            squared = _square_above(reach)
-            root = 0
-            while 2 * root + 2 < nodes:
-                to_left = to_right = 0.0
-                for c in range(d):
-                    left, right = boxes[2 * root + 1, 0, c], boxes[2 * root + 1, 1, c]
-                    apart = max(max(left - high[c], low[c] - right), 0.0)
-                    to_left += apart * apart
-                    left, right = boxes[2 * root + 2, 0, c], boxes[2 * root + 2, 1, c]
-                    apart = max(max(left - high[c], low[c] - right), 0.0)
-                    to_right += apart * apart
-                if (to_left <= squared) == (to_right <= squared):
-                    break
-                root = 2 * root + (1 if to_left <= squared else 2)
+            root, reach = _common_root(boxes, at, order[place:until], before, limit, low, high)
         way = 0.0
         for c in range(d):
             x[c] = at[i, c]
@@ -379,6 +353,40 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
         for j in range(k):
             indices[i, j] = sorted_near[j]
         limit, before = sorted_found[k - 1], i
+
+
+@_kernel
+@no_type_check
+def _common_root(boxes, at, queries, before, limit, low, high):
+    """Return a node that holds all neighbours of these queries, and within what they lie.
+
+    They lie within that of the box around the queries: from the root it goes down as long as only
+    one child is as near. `limit` is the distance of the k-th neighbour of the query `before`.
+    """
+    most = 0.0
+    for c in range(len(low)):
+        low[c], high[c] = np.inf, -np.inf
+    for i in queries:
+        way = 0.0
+        for c in range(len(low)):
+            low[c], high[c] = min(low[c], at[i, c]), max(high[c], at[i, c])
+            way += (at[i, c] - at[before, c]) ** 2
+        most = max(most, way)
+    reach = _widened(limit, most, len(low))
+    squared = _square_above(reach)
+    root = 0
+    while 2 * root + 2 < len(boxes):
+        left, right = 2 * root + 1, 2 * root + 2
+        to_left = to_right = 0.0
+        for c in range(len(low)):
+            apart = max(max(boxes[left, 0, c] - high[c], low[c] - boxes[left, 1, c]), 0.0)
+            to_left += apart * apart
+            apart = max(max(boxes[right, 0, c] - high[c], low[c] - boxes[right, 1, c]), 0.0)
+            to_right += apart * apart
+        if (to_left <= squared) == (to_right <= squared):
+            break
+        root = left if to_left <= squared else right
+    return root, reach
 
 
 @_kernel

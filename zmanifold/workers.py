@@ -104,6 +104,8 @@ def _local_cluster(n_workers: int) -> Iterator[LocalCluster]:
             n_workers=n_workers,
             threads_per_worker=1,
             dashboard_address=None,
+            # It answers to HTTP all the same: on the usual port two commands would meet.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL + 1,
         )
     finally:
