@@ -72,7 +72,6 @@ def main(
     write_json(
         out / "table_4.json",
         {
-            "claim": "Table 4, Fashion-MNIST, ResNet-18",
             "seconds": {name: round(seconds(model), 1) for name, model in done.items()},
             "paper_percent": {name: percent for name, (_, percent) in MODELS.items()},
             "percent": {name: accuracy(model) for name, model in done.items()},

@@ -87,80 +87,65 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
     centred = np.zeros((m, length + 8 if length % 64 == 0 else length))
     mean = np.empty(d)
     padded = (m + _BLOCK - 1) // _BLOCK * _BLOCK
-    scatter = np.zeros((padded, padded + 8 if padded % 64 == 0 else padded))
+    lanes = LANES if m <= _MOST_IN_LANES else 1
+    scatters = np.zeros((lanes, padded, padded + 8 if padded % 64 == 0 else padded))
     vectors = np.zeros((8, padded))
     # Differences, their mean, the products, the reflections and the pivots, with room to spare.
     error = (length + 64 * m * m + 8 * k + 100) * _UNIT_ROUNDOFF
-    if m > _MOST_IN_LANES:
-        for i in order:
-            degenerate[i] = _scatter(points, indices, i, centred, mean, scatter) <= rounding
+    if lanes == 1:
+        for place in range(len(order)):
+            i = order[place]
+            only = order[place : place + 1]
+            _scatter(points, indices, only, rounding, centred, mean, scatters, degenerate)
             dimension[i], proven[i] = 0, True
             if not degenerate[i]:
-                dimension[i], proven[i] = _decided(scatter, m, alpha, error, vectors)
+                dimension[i], proven[i] = _decided(scatters[0], m, alpha, error, vectors)
         return
     matrices = np.empty((m, m, LANES))
     scratch = np.empty((3 * m + 11, LANES))
     least, sure = np.empty(LANES), np.empty(LANES, np.bool_)
     for start in range(0, len(order), LANES):
-        stop = min(start + LANES, len(order))
-        _fill_lanes(
-            points, indices, order, start, stop, rounding, centred, mean, scatter, matrices,
-            degenerate,
-        )  # fmt: skip
+        part = order[start : start + LANES]
+        _scatter(points, indices, part, rounding, centred, mean, scatters, degenerate)
+        for lane in range(LANES):
+            # Lanes to spare do the last one again.
+            filled = min(lane, len(part) - 1)
+            for r in range(m):
+                for c in range(r + 1):
+                    matrices[r, c, lane] = matrices[c, r, lane] = scatters[filled, r, c]
         count_in_lanes(matrices, alpha, error, scratch, least, sure)
-        for lane in range(stop - start):
-            i = order[start + lane]
+        for lane in range(len(part)):
+            i = part[lane]
             dimension[i], proven[i] = np.int64(least[lane]), sure[lane]
             if degenerate[i]:
                 dimension[i], proven[i] = 0, True
             elif not proven[i]:
-                _scatter(points, indices, i, centred, mean, scatter)
-                dimension[i], proven[i] = _decided(scatter, m, alpha, error, vectors)
+                dimension[i], proven[i] = _decided(scatters[lane], m, alpha, error, vectors)
 
 
 @_kernel
 @no_type_check
-def _fill_lanes(
-    points, indices, order, start, stop, rounding, centred, mean, scatter, matrices, degenerate
-):
-    """Do what `_scatter` does for many, within one call: a call takes as long as a small matrix."""
-    k = indices.shape[1]
-    for lane in range(LANES):
-        # Lanes to spare do the last one again.
-        i = order[min(start + lane, stop - 1)]
+def _scatter(points, indices, order, rounding, centred, mean, scatters, degenerate):
+    """Form scatter matrices divided by their trace, and tell which have next to none.
+
+    Of several neighbourhoods at a time: a call takes as long as a small matrix.
+    """
+    m, k = len(centred), indices.shape[1]
+    for lane in range(len(order)):
+        i = order[lane]
         if len(mean) <= k:
             _gather_features(points, indices, i, centred)
         else:
             _gather_points(points, indices[i], centred, mean)
-        _products(centred, scatter)
+        _products(centred, scatters[lane])
         trace = 0.0
-        for j in range(len(matrices)):
-            trace += scatter[j, j]
+        for j in range(m):
+            trace += scatters[lane, j, j]
         degenerate[i] = math.sqrt(trace / k) <= rounding
-        divisor = trace if trace > 0 else 1.0
-        for r in range(len(matrices)):
-            for c in range(r + 1):
-                matrices[r, c, lane] = matrices[c, r, lane] = scatter[r, c] / divisor
-
-
-@_kernel
-@no_type_check
-def _scatter(points, indices, i, centred, mean, scatter):
-    """Form the scatter matrix divided by its trace; return the root mean square distance."""
-    k = indices.shape[1]
-    if len(mean) <= k:
-        _gather_features(points, indices, i, centred)
-    else:
-        _gather_points(points, indices[i], centred, mean)
-    _products(centred, scatter)
-    trace = 0.0
-    for j in range(len(scatter)):
-        trace += scatter[j, j]
-    if trace > 0:
-        for r in range(len(scatter)):
-            for c in range(r + 1):
-                scatter[r, c] /= trace
-    return math.sqrt(trace / k)
+        if trace > 0:
+            for r in range(m):
+                for c in range(r + 1):
+                    scatters[lane, r, c] /= trace
 
 
 @_kernel

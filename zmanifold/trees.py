@@ -284,8 +284,7 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
             # Never above the squared distance of a point in the box as it is rounded below.
             bound = 0.0
             for c in range(d):
-                apart = max(max(boxes[node, 0, c] - x[c], x[c] - boxes[node, 1, c]), 0.0)
-                bound += apart * apart
+                bound += _apart(x[c], x[c], boxes[node, 0, c], boxes[node, 1, c]) ** 2
             if bound > squared:
                 continue
             if spans[node, 2] > limit_row and math.sqrt(bound) >= limit:
@@ -379,14 +378,19 @@ def _common_root(boxes, at, queries, before, limit, low, high):
         left, right = 2 * root + 1, 2 * root + 2
         to_left = to_right = 0.0
         for c in range(len(low)):
-            apart = max(max(boxes[left, 0, c] - high[c], low[c] - boxes[left, 1, c]), 0.0)
-            to_left += apart * apart
-            apart = max(max(boxes[right, 0, c] - high[c], low[c] - boxes[right, 1, c]), 0.0)
-            to_right += apart * apart
+            to_left += _apart(low[c], high[c], boxes[left, 0, c], boxes[left, 1, c]) ** 2
+            to_right += _apart(low[c], high[c], boxes[right, 0, c], boxes[right, 1, c]) ** 2
         if (to_left <= squared) == (to_right <= squared):
             break
         root = left if to_left <= squared else right
     return root, reach
+
+
+@_kernel
+@no_type_check
+def _apart(low, high, least, most):
+    """Return the distance of two ranges."""
+    return max(max(least - high, low - most), 0.0)
 
 
 @_kernel
