@@ -87,6 +87,16 @@ def test_scatter_matrices_have_trace_1(k, d, scale, rng):
         np.testing.assert_allclose(np.tril(found[:m, :m]), np.tril(expected), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("m", [1, 3, 4, 8, 11, 16, 24, 40])
+@pytest.mark.parametrize("length", [5, 512, 600])
+def test_products_stay_within_their_matrix(m, length, rng):
+    rows = rng.normal(size=(m, length))
+    room = np.full((m + 2, -(-m // 8) * 8), 7.0)
+    inertia._products(rows, room[1:-1])
+    np.testing.assert_allclose(np.tril(room[1 : m + 1, :m]), np.tril(rows @ rows.T), atol=1e-11)
+    assert (room[[0, -1]] == 7).all()
+
+
 def test_a_tie_with_the_threshold_is_left_open():
     """Eigenvalues 16, 4, 4: with alpha = 1/4 rounding decides, and a proof is impossible."""
     X = np.kron(np.diag([4.0, 2.0, 2.0]), [[1.0], [-1.0]])

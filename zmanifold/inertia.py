@@ -210,7 +210,7 @@ def _products(rows, out):
     m, length = rows.shape
     whole = m - m % 4
     for r in range(m):
-        for c in range(r + 4):
+        for c in range(r // 4 * 4 + 4):
             out[r, c] = 0.0
     for start in range(0, length, _PART):
         stop = min(start + _PART, length)
