@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import numpy as np
+import pytest
 import zmanifold as zm
+from zmanifold.kernels import aligned_zeros, use_widest_vectors
 
 import oracles
 
@@ -29,3 +33,33 @@ print(*zm.kneighbors(X, 2)[1][0])
     )  # fmt: skip
     X, _ = zm.make_helix(200, random_state=0)
     assert done.stdout.split() == [str(i) for i in oracles.neighbors(X, 2)[1][0]]
+
+
+def test_the_widest_vectors_are_asked_for():
+    """Whether the CPU has them is the compiler's to know."""
+
+    @numba.njit(fastmath={"reassoc"})
+    def total(x):
+        use_widest_vectors()
+        s = 0.0
+        for i in range(len(x)):
+            s += x[i]
+        return s
+
+    assert total(np.arange(9.0)) == 36
+    (code,) = total.inspect_llvm().values()
+    assert '"prefer-vector-width"="512"' in code
+
+
+@pytest.mark.parametrize("n_columns", [1, 7, 8, 56, 57, 64, 120, 784])
+def test_zeros_are_aligned_and_apart(n_columns):
+    arrays = [aligned_zeros(2, 3, n_columns) for _ in range(20)]
+    for number, array in enumerate(arrays):
+        width = array.shape[2]
+        assert n_columns <= width <= n_columns + 15
+        assert array.strides == (3 * width * 8, width * 8, 8)
+        assert width % 64
+        assert array.ctypes.data % 64 == width % 8 == 0
+        assert not array.any()
+        array[:] = number
+    assert [array.sum() / array.size for array in arrays] == list(range(20))

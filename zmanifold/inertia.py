@@ -8,7 +8,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from zmanifold.kernels import kernel
+from zmanifold.kernels import CACHE_LINE, aligned_zeros, kernel, use_widest_vectors
 from zmanifold.lanes import LANES, NEGLIGIBLE, count_in_lanes
 
 __all__ = ["count_significant"]
@@ -22,10 +22,7 @@ _UNIT_ROUNDOFF = 2.0**-53
 _SHIFTS_AT_ONCE = 8
 
 # Rows are multiplied in parts of so many columns.
-_PART = 256
-
-# Rows of a matrix that is reduced are read in whole vectors of so many numbers.
-_BLOCK = 8
+_PART = 512
 
 # Up to this order matrices are decided many at a time.
 _MOST_IN_LANES = 24
@@ -83,13 +80,13 @@ def count_significant(
 def _count(points, indices, order, alpha, rounding, dimension, degenerate, proven):
     k, d = indices.shape[1], points.shape[1]
     m, length = min(k, d), max(k, d)
-    # Rows a power of two apart would share few lines of the cache; the rest stays zero.
-    centred = np.zeros((m, length + 8 if length % 64 == 0 else length))
+    # What pads the rows stays zero.
+    centred = aligned_zeros(1, m, length)[0]
     mean = np.empty(d)
-    padded = (m + _BLOCK - 1) // _BLOCK * _BLOCK
+    padded = (m + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
     lanes = LANES if m <= _MOST_IN_LANES else 1
-    scatters = np.zeros((lanes, padded, padded + 8 if padded % 64 == 0 else padded))
-    vectors = np.zeros((8, padded))
+    scatters = aligned_zeros(lanes, padded, padded)
+    vectors = aligned_zeros(1, 8, padded)[0]
     # Differences, their mean, the products, the reflections and the pivots, with room to spare.
     error = (length + 64 * m * m + 8 * k + 100) * _UNIT_ROUNDOFF
     if lanes == 1:
@@ -207,6 +204,7 @@ def _products(rows, out):
 
     Of all rows first those parts that stay together in the cache.
     """
+    use_widest_vectors()
     m, length = rows.shape
     whole = m - m % 4
     for r in range(m):
@@ -259,16 +257,17 @@ def _tridiagonal(a, diagonal, squares, vectors):
     whole blocks, padded with zeros, so that no loop ends within a vector instruction; blocks on
     the diagonal are full, and their products come from p alone: z is u up to the present block.
     """
+    use_widest_vectors()
     n = len(diagonal)
     u, v, w = vectors[0], vectors[1], vectors[2]
     z, p, rest_of_p = vectors[3], vectors[4], vectors[5]
     v[:] = 0.0
     w[:] = 0.0
     for r in range(n):
-        for c in range(r // _BLOCK * _BLOCK, r):
+        for c in range(r // CACHE_LINE * CACHE_LINE, r):
             a[c, r] = a[r, c]
     for m in range(n - 1, 0, -1):
-        width = (m + _BLOCK) // _BLOCK * _BLOCK
+        width = (m + CACHE_LINE) // CACHE_LINE * CACHE_LINE
         row = a[m]
         v_m, w_m = v[m], w[m]
         for c in range(width):
@@ -289,9 +288,9 @@ def _tridiagonal(a, diagonal, squares, vectors):
             beta = 2.0 / (rest + u[m - 1] * u[m - 1])
         p[:width] = 0.0
         z[:width] = 0.0
-        for start in range(0, m, _BLOCK):
+        for start in range(0, m, CACHE_LINE):
             # A multiple of the block already; written so, the compiler knows that it is one.
-            stop = start // _BLOCK * _BLOCK + _BLOCK
+            stop = start // CACHE_LINE * CACHE_LINE + CACHE_LINE
             # Four rows at a time quarter the passes over v, w, z and p.
             for r in range(start, min(stop, m), 4):
                 x0, x1, x2, x3 = a[r, :stop], a[r + 1, :stop], a[r + 2, :stop], a[r + 3, :stop]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
-from numba import njit
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
 
-__all__ = ["kernel"]
+__all__ = ["CACHE_LINE", "aligned_zeros", "kernel", "use_widest_vectors"]
+
+# Numbers of 64 bits in a line of a CPU's cache, and in its widest vectors.
+CACHE_LINE = 8
 
 
 def kernel(*fastmath: str) -> Callable[[Any], Any]:
@@ -38,3 +43,55 @@ def kernel(*fastmath: str) -> Callable[[Any], Any]:
             return njit(**options)(function)
 
     return decorate
+
+
+@intrinsic
+@no_type_check
+def use_widest_vectors(context):
+    """Compile the calling function with 512-bit vectors where the CPU has them.
+
+    Of its own accord LLVM takes half of them on Intel's CPUs, whose first models with AVX-512
+    slowed down for them. What is held by arithmetic alone, on aligned data, gains by a third.
+
+    Examples
+    --------
+    >>> import numba
+    >>> from zmanifold.kernels import use_widest_vectors
+    >>> @numba.njit
+    ... def twice(x):
+    ...     use_widest_vectors()
+    ...     return x + x
+    >>> twice(2)
+    4
+    """
+
+    def generate(context, builder, signature, arguments):
+        attributes = builder.function.attributes
+        if isinstance(attributes, set):
+            # llvmlite's own `add` knows only attributes without a value.
+            set.add(attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@kernel()
+@no_type_check
+def aligned_zeros(n_blocks, n_rows, n_columns):
+    """Return zeros whose rows begin with lines of the cache, for use in compiled code.
+
+    Vectors that lie across two lines take twice the time to load. The rows are padded to whole
+    lines, and not a power of two of them apart: such rows would share few places of the cache.
+
+    Examples
+    --------
+    >>> from zmanifold.kernels import aligned_zeros
+    >>> aligned_zeros(1, 2, 64).shape
+    (1, 2, 72)
+    """
+    width = (n_columns + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    if width % 64 == 0:
+        width += CACHE_LINE
+    room = np.zeros(n_blocks * n_rows * width + CACHE_LINE)
+    skipped = CACHE_LINE - room.ctypes.data // room.itemsize % CACHE_LINE
+    return room[skipped : skipped + n_blocks * n_rows * width].reshape(n_blocks, n_rows, width)
