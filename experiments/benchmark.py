@@ -239,7 +239,7 @@ def mixing(device: str, *shape: int) -> Sides:
     floor = 2 * x.numel() * 4 / copy_rate(device)
     floor = max(floor, 2 * shape[0] * x.numel() / product_rate("float32", device))
     calls: list[Callable[..., object]] = [mixer, *mixup_peers().values()]
-    return Sides(of(mixer), peers, lambda: [call(x[:2], y[:2]) for call in calls], lambda: floor)
+    return Sides(of(mixer), peers, lambda: [call(x, y) for call in calls], lambda: floor)
 
 
 def from_the_shell(device: str) -> Sides:

@@ -12,6 +12,7 @@ import torch
 import zmanifold as zm
 from scipy.stats import beta, chisquare, kstest
 from torch import nn
+from zmanifold import multiplying
 from zmanifold.errors import InputError
 from zmanifold.mixers import linear
 from zmanifold.mixers.by_name import mixers_by_name
@@ -199,11 +200,14 @@ def test_gradients_flow_through_the_samples():
 
 COMPILE = """
 import torch, zmanifold as zm
-x, y = torch.rand(8, 3, 4, 4), torch.randint(10, (8,))
-for module in (zm.ZetaMixup((1.8, 4.0), num_classes=10), zm.Mixup(num_classes=10)):
-    mixed, soft = torch.compile(module, fullgraph=True, backend="eager")(x, y)
-    assert mixed.shape == x.shape
-    torch.testing.assert_close(soft.sum(1), torch.ones(8))
+modules = zm.ZetaMixup((1.8, 4.0), num_classes=10), zm.ZetaMixup(num_classes=10), zm.Mixup(
+    num_classes=10)
+for b in (8, 130):
+    x, y = torch.rand(b, 3, 4, 4), torch.randint(10, (b,))
+    for module in modules:
+        mixed, soft = torch.compile(module, fullgraph=True, backend="eager")(x, y)
+        assert mixed.shape == x.shape
+        torch.testing.assert_close(soft.sum(1), torch.ones(b))
 w, x = torch.rand(150, 150), torch.rand(150, 100)
 mixed = torch.compile(zm.mix, fullgraph=True, backend="eager")(w, x)
 torch.testing.assert_close(mixed, zm.mix(w, x))
@@ -247,14 +251,22 @@ def test_mix_against_the_loop(rng):
     ids=["call", "grad", "jvp", "vmap x", "vmap weights", "vmap grad", "hvp"],
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own jvp
-def test_large_products_can_be_transformed_as_small_ones(transform):
-    """A CPU mixes large batches by another library: what torch does with a product stays."""
+def test_large_products_can_be_transformed_as_small_ones(transform, monkeypatch):
+    """Most CPUs mix large batches by another library: what torch does with a product stays."""
+    monkeypatch.setattr(linear, "product_is_faster", lambda *_: True)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(150, 100, generator=generator)
     w = zm.ZetaMixup(0.5).weights(150, generator=generator)
-    assert w.numel() * x.shape[1] > linear._LEAST_PRODUCT
     found, expected = transform(zm.mix, w, x), transform(torch.matmul, w, x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("intel", [False, True])
+def test_who_multiplies_depends_on_the_maker_and_the_shape(intel, monkeypatch):
+    monkeypatch.setattr(multiplying, "_has_intel_cpu", lambda: intel)
+    assert multiplying.product_is_faster(32, 32, 3 * 224 * 224)
+    assert multiplying.product_is_faster(128, 128, 3 * 32 * 32) is not intel
+    assert not multiplying.product_is_faster(32, 32, 784)
 
 
 def test_small_batches_and_other_dtypes_are_multiplied_by_torch(monkeypatch):
@@ -354,6 +366,24 @@ def test_bad_input(act, message):
 
 
 # --- large batches ----------------------------------------------------------------------------
+
+
+def test_large_batches_come_in_any_dtype():
+    """float64 rounded once, whatever the sizes from which on rows are shuffled."""
+    for b in (127, 128, 600):
+        exact = zm.ZetaMixup(1.5).weights(b, generator=seeded(2), dtype=torch.float64)
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            weights = zm.ZetaMixup(1.5).weights(b, generator=seeded(2), dtype=dtype)
+            assert weights.dtype == dtype
+            torch.testing.assert_close(weights.double(), exact.to(dtype).double(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("b", [20, 200])
+def test_who_writes_to_weights_changes_no_others(b):
+    zm.ZetaMixup(3.5).weights(b, dtype=torch.float64).zero_()
+    found = zm.ZetaMixup(3.5).weights(b, dtype=torch.float64)[0].sort(descending=True).values
+    expected = torch.tensor(oracles.p_series(3.5, b), dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("anchored", [False, True])

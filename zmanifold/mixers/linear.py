@@ -13,13 +13,10 @@ from torch import Tensor, nn
 
 from zmanifold.arrays import check_dense
 from zmanifold.errors import InputError
-from zmanifold.multiplying import product
+from zmanifold.multiplying import product, product_is_faster
 from zmanifold.parameters import check_count
 
 __all__ = ["LinearMixer", "mix"]
-
-# From so many multiplications on, another library than torch's usual one is faster on a CPU.
-_LEAST_PRODUCT = 2**21
 
 
 def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *shape"]:
@@ -59,21 +56,23 @@ def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *sha
             f"weights of shape {tuple(weights.shape)} do not fit x of shape {tuple(x.shape)}: "
             "give one column of weights for each sample."
         )
-    weights, flat = weights.to(dtype=x.dtype), x.reshape(len(x), math.prod(x.shape[1:]))
-    multiply: Callable[[Tensor, Tensor], Tensor]
-    multiply = _Product.apply if _is_large(weights, flat) else torch.matmul
-    mixed = multiply(weights, flat)
-    return mixed.reshape(len(weights), *x.shape[1:])
+    return _mixed(weights, x)
 
 
-def _is_large(weights: Float[Tensor, "m b"], flat: Float[Tensor, "b d"]) -> bool:
-    """Tell whether a CPU gains by `_Product`."""
-    return (
+def _mixed(
+    weights: Float[Tensor, "m b"], x: Float[Tensor, "b *shape"]
+) -> Float[Tensor, "m *shape"]:
+    m, b = weights.shape
+    weights, flat = weights.to(dtype=x.dtype), x.reshape(b, math.prod(x.shape[1:]))
+    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
+    if (
         weights.device.type == flat.device.type == "cpu"
         and flat.dtype == torch.float32
-        and weights.numel() * flat.shape[1] >= _LEAST_PRODUCT
         and not torch.compiler.is_compiling()
-    )
+        and product_is_faster(m, b, flat.shape[1])
+    ):
+        multiply = _Product.apply
+    return multiply(weights, flat).reshape(m, *x.shape[1:])
 
 
 class _Product(torch.autograd.Function):
@@ -134,9 +133,16 @@ class LinearMixer(nn.Module, ABC):
 
     @abstractmethod
     def _draw(
-        self, batch_size: int, generator: torch.Generator | None, device: torch.device
+        self,
+        batch_size: int,
+        generator: torch.Generator | None,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> Float[Tensor, "b b"]:
-        """Draw the weights in float64 on `device`, which is the generator's if there is one."""
+        """Draw the weights on `device`, which is the generator's if there is one.
+
+        They are computed in float64 and come in `dtype` or a wider one.
+        """
 
     def weights(
         self,
@@ -175,11 +181,10 @@ class LinearMixer(nn.Module, ABC):
             source = generator.device
         else:
             source = torch.device(device) if device is not None else torch.get_default_device()
-        drawn = self._draw(batch_size, generator, source)
+        wanted = torch.get_default_dtype() if dtype is None else dtype
+        drawn = self._draw(batch_size, generator, source, wanted)
         return drawn.to(
-            device=source if device is None else device,
-            dtype=torch.get_default_dtype() if dtype is None else dtype,
-            non_blocking=True,
+            device=source if device is None else device, dtype=wanted, non_blocking=True
         )
 
     def forward(
@@ -226,7 +231,7 @@ class LinearMixer(nn.Module, ABC):
         at_least_float32 = torch.promote_types(x.dtype, torch.float32)
         soft = self._soft_labels(y, at_least_float32)
         weights = self.weights(len(x), generator=generator, device=x.device, dtype=at_least_float32)
-        return mix(weights, x), mix(weights, soft)
+        return _mixed(weights, x), _mixed(weights, soft)
 
     def _soft_labels(self, y: Tensor, dtype: torch.dtype) -> Float[Tensor, "b c"]:
         if y.is_floating_point():
@@ -246,20 +251,18 @@ class LinearMixer(nn.Module, ABC):
                 "integer labels need num_classes: give it to the mixer, or pass soft labels of "
                 "shape (batch, classes)."
             )
-        classes = torch.arange(self.num_classes, device=y.device)
-        # Not all unsigned types can be compared with other integers.
-        one_hot = (y.long()[:, None] == classes).to(dtype)
-        # Reading the outcome back would make a GPU wait, so only the CPU checks the labels.
-        if (
-            y.device.type == "cpu"
-            and not torch.compiler.is_compiling()
-            and not one_hot.any(1).all()
-        ):
+        classes = y.long()
+        if y.device.type != "cpu" or torch.compiler.is_compiling():
+            # To learn whether all classes are known would make a GPU wait.
+            every = torch.arange(self.num_classes, device=y.device)
+            return (classes[:, None] == every).to(dtype)
+        try:
+            return nn.functional.one_hot(classes, self.num_classes).to(dtype)
+        except RuntimeError:
             raise InputError(
                 f"y holds classes {int(y.min())} to {int(y.max())} but num_classes="
                 f"{self.num_classes} allows 0 to {self.num_classes - 1}: raise num_classes."
-            )
-        return one_hot
+            ) from None
 
 
 def random_order(

@@ -64,8 +64,13 @@ class Mixup(LinearMixer):
         return f"alpha={self.alpha}, per_sample={self.per_sample}"
 
     def _draw(
-        self, batch_size: int, generator: torch.Generator | None, device: torch.device
+        self,
+        batch_size: int,
+        generator: torch.Generator | None,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> Float64[Tensor, "b b"]:
+        # Where a sample is its own partner, λ + (1 - λ) is 1 in float64 alone.
         lam = self._lambda(batch_size if self.per_sample else 1, generator, device)
         partner = random_order((batch_size,), generator, device)
         lam = lam.expand(batch_size)

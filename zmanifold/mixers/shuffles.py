@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import no_type_check
 
 import numpy as np
-import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from zmanifold.chunking import run_chunks
@@ -17,18 +16,22 @@ __all__ = ["shuffled_rows"]
 _kernel = kernel()
 
 
+# Fewer swaps than this are over before another thread has begun.
+_LEAST_SHARED = 2**17
+
+
 def shuffled_rows(
-    series: Float64[Tensor, " t"], seeds: Int64[Tensor, " b"], *, anchored: bool
-) -> Float64[Tensor, "b b"]:
+    series: Float[Tensor, " t"], seeds: Int64[Tensor, " b"], *, anchored: bool
+) -> Float[Tensor, "b b"]:
     """Give each row the series at the places of a random permutation, and zeros elsewhere.
 
-    Sorting b keys a row costs more than b swaps (Fisher and Yates), whose random numbers come
+    Sorting b keys a row costs more than t swaps (Fisher and Yates), whose random numbers come
     from a generator a row (splitmix64): rows are independent of threads and of each other.
 
     Parameters
     ----------
     series : torch.Tensor of shape (t,)
-        What a row holds, t <= b.
+        What a row holds, t <= b; float32 or float64.
     seeds : torch.Tensor of shape (b,)
         One seed a row.
     anchored : bool
@@ -37,7 +40,7 @@ def shuffled_rows(
     Returns
     -------
     torch.Tensor of shape (b, b)
-        On the CPU.
+        On the CPU, in the dtype of the series.
 
     Examples
     --------
@@ -48,37 +51,40 @@ def shuffled_rows(
     ([0.5, 0.5, 0.5], [1, 1, 1])
     """
     b = len(seeds)
-    weights = torch.zeros((b, b), dtype=torch.float64)
+    weights = series.new_zeros((b, b))
     values, numbers, out = series.numpy(), seeds.numpy(), weights.numpy()
-    run_chunks(
-        lambda part: _shuffle(values, numbers[part], part.start, anchored, out[part]),
-        b,
-        256,
-        weights.device,
-    )
+
+    def work(part: slice) -> None:
+        _shuffle(values, numbers[part], part.start, anchored, out[part])
+
+    if b * len(series) < _LEAST_SHARED:
+        work(slice(0, b))
+    else:
+        run_chunks(work, b, 256, weights.device)
     return weights
 
 
 @_kernel
 @no_type_check
 def _shuffle(series, seeds, first_row, anchored, out):
-    b = out.shape[1]
-    places = np.empty(b, np.int64)
+    """Swap the series' members, which come first in each row, with what lies behind.
+
+    Each sequence of places to swap with leads to another arrangement, so all are as likely.
+    """
+    b, t = out.shape[1], len(series)
     for i in range(len(seeds)):
+        row = out[i]
+        row[:t] = series
         state = np.uint64(seeds[i])
-        for j in range(b):
-            places[j] = j
-        if anchored:
-            places[0], places[first_row + i] = first_row + i, 0
-        # From the front, so that no more is drawn than is used.
-        for j in range(1 if anchored else 0, len(series)):
+        for j in range(1 if anchored else 0, t):
             state += np.uint64(0x9E3779B97F4A7C15)
             z = state
             z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             z ^= z >> np.uint64(31)
-            # 53 bits over b - j places: the bias is below b / 2**53.
-            step = np.int64(np.float64(z >> np.uint64(11)) * 2.0**-53 * (b - j))
-            places[j], places[j + step] = places[j + step], places[j]
-        for j in range(len(series)):
-            out[i, places[j]] = series[j]
+            # 40 bits over b - j places: the bias is below b / 2**40.
+            step = np.int64((z >> np.uint64(24)) * np.uint64(b - j) >> np.uint64(40))
+            row[j], row[j + step] = row[j + step], row[j]
+        if anchored:
+            # What was shuffled are the other places, the first in place of the diagonal's.
+            row[0], row[first_row + i] = row[first_row + i], row[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import zeta
@@ -19,8 +20,9 @@ from zmanifold.parameters import check_count, is_number
 
 __all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
 
-# From this size on a CPU shuffles each row faster than it sorts random keys.
-_LARGE_BATCH = 1024
+# From this size on, and on a CPU, each row is shuffled: twice as fast as to sort random keys. (It
+# is faster for smaller batches, too, but these have their published draws.)
+_LARGE_BATCH = 128
 
 
 class ZetaMixup(LinearMixer):
@@ -90,8 +92,12 @@ class ZetaMixup(LinearMixer):
         return f"gamma={self.gamma}, n_mix={self.n_mix}, anchored={self.anchored}"
 
     def _draw(
-        self, batch_size: int, generator: torch.Generator | None, device: torch.device
-    ) -> Float64[Tensor, "b b"]:
+        self,
+        batch_size: int,
+        generator: torch.Generator | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "b b"]:
         n_mix = batch_size if self.n_mix is None else self.n_mix
         if n_mix > batch_size:
             raise InputError(
@@ -99,31 +105,43 @@ class ZetaMixup(LinearMixer):
                 "lower n_mix or enlarge the batch."
             )
         # The permutations come first: they are the same for every gamma.
-        if device.type == "cpu" and batch_size >= _LARGE_BATCH:
+        by_shuffles = device.type == "cpu" and batch_size >= _LARGE_BATCH
+        if by_shuffles and not torch.compiler.is_compiling():
             from zmanifold.mixers.shuffles import shuffled_rows
 
             seeds = torch.empty(batch_size, dtype=torch.int64).random_(generator=generator)
             series = self._series(n_mix, generator, device)
+            series = series.float() if dtype == torch.float32 else series
             return shuffled_rows(series, seeds, anchored=self.anchored)
         shape = (batch_size, batch_size)
         diagonal = torch.eye(batch_size, device=device) if self.anchored else None
         order = random_order(shape, generator, device, first=diagonal)[:, :n_mix]
-        series = self._series(n_mix, generator, device).expand(batch_size, n_mix)
-        return torch.zeros(shape, device=device, dtype=series.dtype).scatter(1, order, series)
+        series = self._series(n_mix, generator, device).to(dtype).expand(batch_size, n_mix)
+        return torch.zeros(shape, device=device, dtype=dtype).scatter(1, order, series)
 
     def _series(
         self, n_mix: int, generator: torch.Generator | None, device: torch.device
     ) -> Float64[Tensor, " t"]:
-        """Return i^-γ / Σ j^-γ; the first term is 1 before division, so no γ overflows."""
-        ranks = torch.arange(1, n_mix + 1, device=device, dtype=torch.float64)
-        gamma: float | Tensor
+        """Return i^-γ / Σ j^-γ, which is not to be written to."""
         if isinstance(self.gamma, tuple):
             low, high = self.gamma
-            gamma = low + (high - low) * random_ranks((1,), generator, device)
-        else:
-            gamma = self.gamma
-        terms = torch.exp(-gamma * ranks.log())
-        return terms / terms.sum()
+            drawn = low + (high - low) * random_ranks((1,), generator, device)
+            return _p_series(drawn, n_mix, device)
+        if device.type != "cpu" or torch.compiler.is_compiling():
+            # A graph that is captured on a GPU owns what it makes.
+            return _p_series(self.gamma, n_mix, device)
+        return torch.from_numpy(_p_series_kept(self.gamma, n_mix))
+
+
+def _p_series(gamma: float | Tensor, n_mix: int, device: torch.device) -> Float64[Tensor, " t"]:
+    # The first term is 1 before division, so no γ overflows.
+    terms = torch.exp(-gamma * torch.arange(1, n_mix + 1, device=device, dtype=torch.float64).log())
+    return terms / terms.sum()
+
+
+@lru_cache
+def _p_series_kept(gamma: float, n_mix: int) -> Float64[np.ndarray, " t"]:
+    return _p_series(gamma, n_mix, torch.device("cpu")).numpy()
 
 
 def gamma_min(n_mix: int | None = None) -> float:
