@@ -43,6 +43,8 @@ def environment() -> dict[str, object]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
+    # It names the build, "+cpu" or "+cu130", which the installed package's own version may lack.
+    versions["torch"] = str(torch.__version__)
     return {
         "versions": versions,
         "python": platform.python_version(),

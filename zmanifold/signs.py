@@ -92,7 +92,7 @@ def _largest(
     With t(m) the sum of the m-th powers of the eigenvalues, t(2m) / t(m) is a mean of m-th powers
     and t(2m) no less than the largest 2m-th.
     """
-    low, high = matrices.new_empty((2, len(matrices)))
+    low, high = (matrices.new_empty(len(matrices)) for _ in range(2))
     left = torch.arange(len(matrices), device=matrices.device)
     # Of power = A^m / t(m), the squares' sum is t(2m) / t(m)^2.
     power, log = matrices, torch.zeros_like(low)
