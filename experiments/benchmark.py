@@ -273,7 +273,7 @@ ROWS = {
     ),
     "paraboloid-128": Row(
         "paraboloid R¹², n = 8,192, k = 128", 30, local_dimension, ("paraboloid-r12", 128),
-        "tree search, five sixths",
+        "tree search, three quarters; counting, a quarter",
     ),
     "digits-128": Row(
         "digits 1,797 x 64, k = 128", 10, local_dimension, ("digits", 128),
@@ -281,11 +281,11 @@ ROWS = {
     ),
     "images-128": Row(
         "Fashion-MNIST 60,000 x 784, k = 128, all points", 15, local_dimension_of_images, (128,),
-        "products of all pairs and of each neighbourhood, its tridiagonal form, memory",
+        "each neighbourhood's products, three tenths, and tridiagonal form, a quarter; the search",
     ),
     "knn-images": Row(
         "exact 128-NN of Fashion-MNIST, search alone", 4, neighbors_of_images, (128,),
-        "the product of all pairs, three fifths; the lists, a fifth",
+        "the product of all pairs and the lists, three tenths each; distances, a sixth",
     ),
     "sweep": Row(
         "Figure 6's sweep (16 γ, k = 8 and 128, 3 seeds, helix R³)", 60, sweep, (),
@@ -300,7 +300,7 @@ ROWS = {
     ),
     "mix-32": Row(
         "the same of [128, 3, 32, 32]", 3, mixing, (128, 3, 32, 32),
-        "the dense product, half: mixup reads two samples an output, ζ-mixup all 128",
+        "the dense product, two thirds: mixup reads two samples an output, ζ-mixup all 128",
     ),
     "shell": Row(
         "from the shell to the result of sweep-id helix-r3 --gamma 2.8 --neighbors 8", 2,
