@@ -421,9 +421,10 @@ def test_products_in_bfloat16_leave_little_to_be_searched_again(queries, monkeyp
     np.testing.assert_array_equal(found[1], oracles.neighbors(close, 20)[1])
 
 
-@pytest.mark.parametrize("able", [True, False])
-def test_products_in_bfloat16_are_for_many_queries_and_features(able, monkeypatch):
+@pytest.mark.parametrize(("able", "tiles"), [(False, False), (True, False), (True, True)])
+def test_products_in_bfloat16_are_for_many_queries_and_features(able, tiles, monkeypatch):
     monkeypatch.setattr(products, "multiplies_halves", lambda: able)
+    monkeypatch.setattr(products, "multiplies_half_tiles", lambda: tiles)
 
     def serve(n, d, q):
         points = torch.empty(n, d, device="meta")
@@ -431,6 +432,7 @@ def test_products_in_bfloat16_are_for_many_queries_and_features(able, monkeypatc
 
     assert serve(60_000, 784, 60_000) is able
     assert serve(50_000, 3072, 5_000) is able
+    assert serve(60_000, 784, 2_000) is tiles
     assert not serve(60_000, 784, 100)
     assert not serve(60_000, 64, 60_000)
     assert not serve(5_000, 784, 5_000)

@@ -12,7 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["full_precision", "multiplies_halves", "product", "product_is_faster"]
+__all__ = [
+    "full_precision",
+    "multiplies_half_tiles",
+    "multiplies_halves",
+    "product",
+    "product_is_faster",
+]
 
 
 def multiplies_halves() -> bool:
@@ -30,6 +36,19 @@ def multiplies_halves() -> bool:
         and bool(supported())
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
+
+
+def multiplies_half_tiles() -> bool:
+    """Tell whether this CPU multiplies whole tiles in bfloat16 (AMX), not just vectors.
+
+    Examples
+    --------
+    >>> from zmanifold.multiplying import multiplies_half_tiles
+    >>> multiplies_half_tiles() in (True, False)
+    True
+    """
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return supported is not None and bool(supported()) and multiplies_halves()
 
 
 def product(a: Float[Tensor, "p d"], b: Float[Tensor, "q d"]) -> Float[Tensor, "p q"]:
