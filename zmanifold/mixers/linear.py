@@ -259,9 +259,12 @@ class LinearMixer(nn.Module, ABC):
         try:
             return nn.functional.one_hot(classes, self.num_classes).to(dtype)
         except RuntimeError:
+            low, high = int(classes.min()), int(classes.max())
+            if low >= 0 and high < self.num_classes:
+                raise
             raise InputError(
-                f"y holds classes {int(y.min())} to {int(y.max())} but num_classes="
-                f"{self.num_classes} allows 0 to {self.num_classes - 1}: raise num_classes."
+                f"y holds classes {low} to {high} but num_classes={self.num_classes} allows 0 to "
+                f"{self.num_classes - 1}: raise num_classes."
             ) from None
 
 
