@@ -577,8 +577,6 @@ def machine(threads: int) -> dict[str, Any]:
             found["versions"][package] = version(package)
         except PackageNotFoundError:
             continue
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    found["cpu"] = cpu[0].split(":")[1].strip() if cpu else "unknown"
     import torch
 
     found["instructions"] = torch.backends.cpu.get_cpu_capability()

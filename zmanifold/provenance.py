@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -29,13 +30,15 @@ def device_name(device: torch.device) -> str:
 
 
 def environment() -> dict[str, object]:
-    """Return versions, platform and threads, ready for JSON.
+    """Return versions, platform, processor and threads, ready for JSON.
+
+    Processors of other makers round sums otherwise: a trained network is not the same on them.
 
     Examples
     --------
     >>> from zmanifold.provenance import environment
     >>> sorted(environment())
-    ['cpus', 'platform', 'python', 'threads', 'versions']
+    ['cpu', 'cpus', 'platform', 'python', 'threads', 'versions']
     """
     versions = {}
     for package in _PACKAGES:
@@ -49,6 +52,16 @@ def environment() -> dict[str, object]:
         "versions": versions,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _processor(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or "unknown")
