@@ -30,12 +30,8 @@ def multiplies_halves() -> bool:
     >>> multiplies_halves() in (True, False)
     True
     """
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return (
-        supported is not None
-        and bool(supported())
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+    has_product = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_product and _has_instructions("avx512_bf16")
 
 
 def multiplies_half_tiles() -> bool:
@@ -47,8 +43,12 @@ def multiplies_half_tiles() -> bool:
     >>> multiplies_half_tiles() in (True, False)
     True
     """
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return supported is not None and bool(supported()) and multiplies_halves()
+    return multiplies_halves() and _has_instructions("amx_tile")
+
+
+def _has_instructions(name: str) -> bool:
+    supported = getattr(torch.cpu, f"_is_{name}_supported", None)
+    return supported is not None and bool(supported())
 
 
 def product(a: Float[Tensor, "p d"], b: Float[Tensor, "q d"]) -> Float[Tensor, "p q"]:

@@ -15,7 +15,6 @@ __all__ = ["shuffled_rows"]
 
 _kernel = kernel()
 
-
 # Fewer swaps than this are over before another thread has begun.
 _LEAST_SHARED = 2**17
 
