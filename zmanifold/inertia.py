@@ -200,15 +200,16 @@ def _gather_features(points, indices, i, centred):
 @_kernel
 @no_type_check
 def _products(rows, out):
-    """Write the products of rows with each other below and on the diagonal, 4 x 4 at a time.
+    """Write the products of rows with each other below and on the diagonal, 4 x 3 at a time.
 
-    Of all rows first those parts that stay together in the cache.
+    Of all rows first those parts that stay together in the cache. So many sums, and what they are
+    made of, are as many as a CPU without AVX-512 has registers for.
     """
     use_widest_vectors()
     m, length = rows.shape
     whole = m - m % 4
     for r in range(m):
-        for c in range(r // 4 * 4 + 4):
+        for c in range(min(r // 4 * 4 + 6, m)):
             out[r, c] = 0.0
     for start in range(0, length, _PART):
         stop = min(start + _PART, length)
@@ -216,28 +217,22 @@ def _products(rows, out):
         for i in range(0, whole, 4):
             x0, x1 = rows[i, start:stop], rows[i + 1, start:stop]
             x2, x3 = rows[i + 2, start:stop], rows[i + 3, start:stop]
-            for j in range(0, i + 1, 4):
-                y0, y1 = rows[j, start:stop], rows[j + 1, start:stop]
-                y2, y3 = rows[j + 2, start:stop], rows[j + 3, start:stop]
-                s00 = s01 = s02 = s03 = 0.0
-                s10 = s11 = s12 = s13 = 0.0
-                s20 = s21 = s22 = s23 = 0.0
-                s30 = s31 = s32 = s33 = 0.0
+            # The last of these reach beyond the diagonal, and perhaps beyond the rows.
+            for j in range(0, i + 4, 3):
+                y0 = rows[j, start:stop]
+                y1, y2 = rows[min(j + 1, m - 1), start:stop], rows[min(j + 2, m - 1), start:stop]
+                s00 = s01 = s02 = s10 = s11 = s12 = 0.0
+                s20 = s21 = s22 = s30 = s31 = s32 = 0.0
                 for c in range(width):
                     a0, a1, a2, a3 = x0[c], x1[c], x2[c], x3[c]
-                    b0, b1, b2, b3 = y0[c], y1[c], y2[c], y3[c]
-                    s00, s01, s02, s03 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2, s03 + a0 * b3
-                    s10, s11, s12, s13 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2, s13 + a1 * b3
-                    s20, s21, s22, s23 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2, s23 + a2 * b3
-                    s30, s31, s32, s33 = s30 + a3 * b0, s31 + a3 * b1, s32 + a3 * b2, s33 + a3 * b3
-                sums = (
-                    (s00, s01, s02, s03),
-                    (s10, s11, s12, s13),
-                    (s20, s21, s22, s23),
-                    (s30, s31, s32, s33),
-                )
+                    b0, b1, b2 = y0[c], y1[c], y2[c]
+                    s00, s01, s02 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2
+                    s10, s11, s12 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2
+                    s20, s21, s22 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2
+                    s30, s31, s32 = s30 + a3 * b0, s31 + a3 * b1, s32 + a3 * b2
+                sums = (s00, s01, s02), (s10, s11, s12), (s20, s21, s22), (s30, s31, s32)
                 for r in range(4):
-                    for c in range(4):
+                    for c in range(min(3, m - j)):
                         out[i + r, j + c] += sums[r][c]
         for i in range(whole, m):
             for j in range(i + 1):
