@@ -22,12 +22,11 @@ PACKAGE = ROOT / "zmanifold"
 ORDER = [
     "errors", "chunking", "kernels", "multiplying", "progress", "parameters", "arrays", "mapped",
     "labels", "manifolds", "parquet", "readers", "datasets", "mixers.linear", "mixers.shuffles",
-    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "halves", "trees",
-    "shortlists", "products", "neighbors", "approximate", "balls", "lanes", "inertia", "signs",
-    "dimension",
-    "provenance", "journal", "batches", "streams", "cells", "workers", "sweep", "vicinity",
-    "metrics", "embedding", "storage", "networks", "classifiers", "plotting", "parsing", "cli",
-    "__main__",
+    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "halves", "sketches",
+    "trees", "shortlists", "products", "neighbors", "approximate", "balls", "lanes", "inertia",
+    "signs", "dimension", "provenance", "journal", "batches", "streams", "cells", "workers",
+    "sweep", "vicinity", "metrics", "embedding", "storage", "networks", "classifiers", "plotting",
+    "parsing", "cli", "__main__",
 ]  # fmt: skip
 
 PUBLIC = {

@@ -262,11 +262,26 @@ def test_large_products_can_be_transformed_as_small_ones(transform, monkeypatch)
 
 
 @pytest.mark.parametrize("intel", [False, True])
-def test_who_multiplies_depends_on_the_maker_and_the_shape(intel, monkeypatch):
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_who_multiplies_depends_on_the_maker_and_the_shape(intel, capability, monkeypatch):
     monkeypatch.setattr(multiplying, "_has_intel_cpu", lambda: intel)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    mkl_has_all = intel or capability == "AVX2"
     assert multiplying.product_is_faster(32, 32, 3 * 224 * 224)
-    assert multiplying.product_is_faster(128, 128, 3 * 32 * 32) is not intel
+    assert multiplying.product_is_faster(128, 128, 3 * 32 * 32) is not mkl_has_all
     assert not multiplying.product_is_faster(32, 32, 784)
+
+
+def test_onednn_multiplies_where_mkl_does_not_use_all_instructions(monkeypatch):
+    def suited(capability, intel):
+        monkeypatch.setattr(multiplying, "_has_intel_cpu", lambda: intel)
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        return [multiplying._suits_onednn(dtype) for dtype in (torch.float32, torch.bfloat16)]
+
+    assert suited("AVX512", True) == suited("AVX512", False) == [True, True]
+    assert suited("AVX2", True) == [False, False]
+    assert suited("AVX2", False) == [True, False]
+    assert suited("DEFAULT", False) == [False, False]
 
 
 def test_small_batches_and_other_dtypes_are_multiplied_by_torch(monkeypatch):

@@ -12,18 +12,30 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
-from zmanifold import arrays, filtering, halves, multiplying, neighbors, products, shortlists
+from zmanifold import (
+    arrays,
+    filtering,
+    halves,
+    multiplying,
+    neighbors,
+    products,
+    shortlists,
+    sketches,
+)
 from zmanifold.errors import InputError
 
 import oracles
 
 
-@pytest.fixture(params=["tiles", "halves", "torch"])
+@pytest.fixture(params=["tiles", "sketches", "halves", "torch"])
 def by(request, monkeypatch):
     """All searches by products: those of a CPU, and that of a GPU run on the CPU."""
     if request.param == "halves":
         monkeypatch.setattr(products, "_halves_serve", lambda *_: True)
         monkeypatch.setattr(products, "_mostly_proven", lambda *_: True)
+    if request.param == "sketches":
+        monkeypatch.setattr(products, "_sketches_serve", lambda *_: True)
+        monkeypatch.setattr(sketches, "_MOST_COST", math.inf)
     if request.param == "torch":
         monkeypatch.setattr(
             neighbors, "search_tiles", lambda *a, in_order: products.search_products(*a)
@@ -196,7 +208,7 @@ def test_working_memory_bounds_the_buffers(monkeypatch, rng):
     assert max(rows) * 4 * 4000 <= 2**20
 
 
-@pytest.mark.parametrize("by", ["tiles", "halves"], indirect=True)
+@pytest.mark.parametrize("by", ["tiles", "sketches", "halves"], indirect=True)
 def test_mirrored_tiles(by, monkeypatch, rng):
     """Every point asks and tiles are small: each serves its rows and its columns."""
     X = np.concatenate([rng.normal(size=(400, 20)), np.repeat(rng.normal(size=(20, 20)), 5, 0)])
@@ -222,7 +234,7 @@ def test_mirrored_tiles(by, monkeypatch, rng):
         lambda self, norms: asked.append((self, norms)) or ceiling(self, norms),
     )  # fmt: skip
     np.testing.assert_array_equal(zm.kneighbors(X, 30)[1], expected)
-    if by == "tiles":
+    if by != "halves":
         (points,), _ = arrays.rescaled(torch.from_numpy(X))
         used, norms = asked[0]
         assert torch.equal(norms, used.placed(points)[1])
@@ -325,6 +337,85 @@ def test_the_filters_bound_holds_for_every_pair(name, dtype):
         assert torch.stack(far).double().mean() > 0.99 - 1 / n
 
 
+@pytest.mark.parametrize("p", [1, 5, 12])
+@pytest.mark.parametrize("name", [*adversarial(), "planar"])
+def test_sketches_keep_within_the_filters_bound(name, p, rng):
+    """Along principal directions and others; of what a sketch holds whole, next to nothing more."""
+    sets = adversarial() | {"planar": rng.normal(size=(90, 2)) @ rng.normal(size=(2, 20))}
+    (points,), _ = arrays.rescaled(torch.from_numpy(sets[name]))
+    made = filtering.Filter.of(points, torch.float32, len(points), points)
+    placed, norms = made.placed(points)
+    true = (points[:, None] - points[None]).norm(dim=2)
+    _, _, principal = np.linalg.svd(placed.double().numpy())
+    others, _ = np.linalg.qr(rng.normal(size=(len(principal), p)))
+    for directions in (principal[:p].T, others):
+        sketch = sketches.Sketch.along(torch.from_numpy(directions.copy()), placed)
+        assert torch.equal(sketch.placed(placed), sketch.points)
+        products_ = multiplying.product(sketch.points, sketch.points)
+        values = made.squares.double() - 2 * products_.double()
+        for j in range(len(points)):
+            assert (values[:, j] <= made.ceiling(norms).values(true[:, j])).all()
+        if name == "planar" and directions is not others and p >= 2:
+            assert (values >= made.values(placed) - 1e-5).all()
+
+
+def test_directions_that_are_not_quite_orthonormal_lengthen_nothing(rng):
+    directions = np.linalg.qr(rng.normal(size=(30, 6)))[0] + 1e-3 * rng.normal(size=(30, 6))
+    points = torch.from_numpy(rng.normal(size=(40, 30))).float()
+    sketch = sketches.Sketch.along(torch.from_numpy(directions), points)
+    assert np.linalg.norm(sketch.basis.numpy(), 2) < 1
+    exact = points.double() @ points.double().mT
+    assert (sketch.points.double() @ sketch.points.double().mT >= exact - 1e-5).all()
+
+
+def test_sketches_are_made_where_they_spare_much(rng):
+    steep = rng.normal(size=(3000, 100)) * np.arange(1, 101) ** -1.5
+    sketch = sketches.Sketch.of(torch.from_numpy(steep).float(), 0.005)
+    assert sketch is not None
+    assert 8 <= sketch.basis.shape[1] <= 25
+    assert sketch.points.shape == (3000, sketch.basis.shape[1] + 1)
+    # In all directions alike, or with most points among the wanted, nothing is spared.
+    alike = torch.from_numpy(rng.normal(size=(3000, 100))).float()
+    assert sketches.Sketch.of(alike, 0.005) is None
+    assert sketches.Sketch.of(torch.from_numpy(steep).float(), 0.5) is None
+    # Too few features or points to leave any out.
+    assert sketches.Sketch.of(alike[:, :4], 0.005) is None
+    assert sketches.Sketch.of(alike[:1], 0.005) is None
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_sketches_are_for_large_searches_on_slow_processors(slow, monkeypatch):
+    monkeypatch.setattr(products, "multiplies_slowly", lambda: slow)
+
+    def serve(n, d, q, memory=2**30):
+        points = torch.empty(n, d, device="meta")
+        asked = products.Queries(points, torch.arange(q))
+        return products._sketches_serve(points, asked, memory)
+
+    assert serve(60_000, 784, 60_000) is slow
+    assert serve(50_000, 3072, 50_000) is slow
+    assert not serve(20_000, 784, 20_000)
+    assert not serve(60_000, 784, 2_000)
+    assert not serve(200_000, 64, 200_000)
+    # Their points would take more than a quarter of the working memory.
+    assert not serve(60_000, 784, 60_000, 2**27)
+
+
+def test_a_sketch_spares_most_products(monkeypatch, rng):
+    X = rng.normal(size=(3000, 200)) * np.arange(1, 201) ** -1.5
+    expected = zm.kneighbors(X, 20)
+    monkeypatch.setattr(products, "_sketches_serve", lambda *_: True)
+    widths = []
+    product = multiplying.product
+    monkeypatch.setattr(
+        products, "product", lambda a, b: widths.append(a.shape[1]) or product(a, b)
+    )
+    found = zm.kneighbors(X, 20)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert max(widths[-10:]) <= 51
+
+
 @pytest.mark.parametrize("name", adversarial())
 def test_the_bound_in_bfloat16_holds_for_every_pair(name):
     (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
@@ -365,7 +456,7 @@ def test_the_bound_in_bfloat16_holds_for_queries_that_are_no_rows():
 
 
 @pytest.mark.parametrize("name", adversarial())
-@pytest.mark.parametrize("by", ["tiles", "halves"], indirect=True)
+@pytest.mark.parametrize("by", ["tiles", "sketches", "halves"], indirect=True)
 def test_out_of_order_the_same_neighbours_are_found(name, by):
     """Few candidates are measured then: the others' values tell that they are nearer or farther."""
     (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
@@ -438,7 +529,7 @@ def test_products_in_bfloat16_are_for_many_queries_and_features(able, tiles, mon
     assert not serve(5_000, 784, 5_000)
 
 
-@pytest.mark.parametrize("by", ["tiles", "halves"], indirect=True)
+@pytest.mark.parametrize("by", ["tiles", "sketches", "halves"], indirect=True)
 def test_first_limits_that_were_too_low(by, monkeypatch, rng):
     X = rng.normal(size=(900, 20))
     expected_d, expected_i = oracles.neighbors(X, 30)

@@ -45,6 +45,35 @@ def test_the_smallest_of_all_tiles(length, width, levels):
         assert kept[i, -1] <= lists.limits[i]
 
 
+@pytest.mark.parametrize("excess", [0.0, 0.5, 1e4])
+@pytest.mark.parametrize("side", ["offer", "offer_transposed"])
+@pytest.mark.parametrize("own", [False, True])
+def test_the_smallest_of_tiles_of_sketches(side, excess, own, rng):
+    """Products that are too large by any amount: values are those of the points themselves."""
+    q, n, d, width, length = 15, 500, 6, 70, 20
+    at = rng.integers(-4, 5, (q, d)).astype(np.float32)
+    points = rng.integers(-4, 5, (n, d)).astype(np.float32)
+    squares = (points**2).sum(axis=1)
+    products = at @ points.T
+    values = squares - 2 * products
+    rows = np.arange(q) if own else np.full(q, -1)
+    if own:
+        values[rows, rows] = np.inf
+    sketched = products + (excess * rng.random((q, n))).astype(np.float32)
+    lists = shortlists.Shortlists.of(q, length)
+    for first in rng.permutation(np.arange(0, n, width)):
+        part = slice(first, min(first + width, n))
+        tile = np.ascontiguousarray(sketched[:, part] if side == "offer" else sketched[:, part].T)
+        getattr(lists, side)(
+            tile, squares[part], 0, first, rows, sketched=(at, points[part]),
+        )  # fmt: skip
+    lists.finish(slice(0, q))
+    kept = np.sort(lists.values[:, :length], axis=1)
+    np.testing.assert_array_equal(kept, smallest(values, length))
+    found = np.take_along_axis(values, lists.columns[:, :length].astype(int), axis=1)
+    np.testing.assert_array_equal(np.sort(found, axis=1), kept)
+
+
 @pytest.mark.parametrize("levels", [3, 40, 10**6])
 @pytest.mark.parametrize("side", ["offer", "offer_transposed"])
 def test_lists_are_kept_short_while_few_columns_were_seen(levels, side):

@@ -16,6 +16,7 @@ __all__ = [
     "full_precision",
     "multiplies_half_tiles",
     "multiplies_halves",
+    "multiplies_slowly",
     "product",
     "product_is_faster",
 ]
@@ -44,6 +45,18 @@ def multiplies_half_tiles() -> bool:
     True
     """
     return multiplies_halves() and _has_instructions("amx_tile")
+
+
+def multiplies_slowly() -> bool:
+    """Tell whether this CPU has vectors of 256 bits, but none of 512.
+
+    Examples
+    --------
+    >>> from zmanifold.multiplying import multiplies_slowly
+    >>> multiplies_slowly() in (True, False)
+    True
+    """
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _has_instructions(name: str) -> bool:
@@ -82,8 +95,9 @@ def _suits_onednn(dtype: torch.dtype) -> bool:
 def product_is_faster(p: int, d: int, q: int) -> bool:
     """Tell whether `product` of (p, d) and (q, d) takes a CPU less time than torch.matmul.
 
-    That has MKL, which keeps AVX-512 to Intel's CPUs. There it is the faster one, but for few
-    rows of many columns (a batch of 32 large images), where reading them is what takes the time.
+    That has MKL, which keeps AVX-512 to Intel's CPUs. There, and where a CPU has no AVX-512, it is
+    the faster one, but for few rows of many columns (a batch of 32 large images), where reading
+    them is what takes the time.
 
     Examples
     --------
@@ -91,7 +105,7 @@ def product_is_faster(p: int, d: int, q: int) -> bool:
     >>> product_is_faster(8, 8, 8)
     False
     """
-    if _has_intel_cpu():
+    if _has_intel_cpu() or multiplies_slowly():
         return p * d <= 2**10 and q >= 2**15
     return p * d * q >= 2**21
 

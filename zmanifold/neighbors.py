@@ -94,7 +94,10 @@ def kneighbors(
     section 3.1) proves that no other point can be as near. Rows without that proof are searched
     again in float64 with every point that could matter. Where all points are queries on a CPU,
     each product serves both its points. A CPU with instructions for bfloat16 proposes by these
-    first, if the proof succeeds for nearly all of a few queries.
+    first, if the proof succeeds for nearly all of a few queries. One without AVX-512 multiplies
+    projections on principal directions first, if they spare much: with the lengths of what they
+    leave out they bound the products (Cauchy and Schwarz), and only those that could matter are
+    formed.
 
     Differences whose squares underflow count as none: below about 1e-154, or, where the data's
     largest value lies outside 1e-90 to 1e90, below 1e-298 times that.

@@ -21,8 +21,10 @@ from zmanifold.multiplying import (
     full_precision,
     multiplies_half_tiles,
     multiplies_halves,
+    multiplies_slowly,
     product,
 )
+from zmanifold.sketches import MOST_COLUMNS, Sketch
 
 if TYPE_CHECKING:
     from zmanifold.shortlists import Shortlists
@@ -49,6 +51,11 @@ _LEAST_HALF_WORK = 2**36
 _LEAST_HALF_QUERIES = 4096
 _LEAST_HALF_QUERIES_BY_TILES = 1500
 _TRIED = 128
+
+# So do products of fewer columns, where a CPU without AVX-512 makes those in float32 slow.
+_LEAST_SKETCHED_FEATURES = 256
+_LEAST_SKETCHED_WORK = 2**40
+_LEAST_SKETCHED_QUERIES = 4096
 
 # So few queries are compared with every point faster than it is found out which could matter.
 _FEW = 16
@@ -143,8 +150,12 @@ def _search_in_single(
     left = torch.arange(len(asked))
     if len(asked) > _FEW:
         coarse = Filter.of(points, torch.float32, len(points), asked.points, order)
-        left = _propose(points, asked, coarse, order, distances, indices, memory, in_order)
-        del coarse
+        sketch = None
+        if _sketches_serve(points, asked, memory):
+            share = (indices.shape[1] + SPARE_CANDIDATES) / len(points)
+            sketch = Sketch.of(coarse.points, share)
+        left = _propose(points, asked, coarse, order, distances, indices, memory, in_order, sketch)
+        del coarse, sketch
     _search_undecided(points, asked, left, distances, indices, memory)
 
 
@@ -154,6 +165,14 @@ def _halves_serve(points: Float[Tensor, "n d"], asked: Queries) -> bool:
     least = _LEAST_HALF_QUERIES_BY_TILES if multiplies_half_tiles() else _LEAST_HALF_QUERIES
     enough = len(asked) >= least and len(asked) * n * d >= _LEAST_HALF_WORK
     return enough and d >= _LEAST_HALF_FEATURES and multiplies_halves()
+
+
+def _sketches_serve(points: Float[Tensor, "n d"], asked: Queries, memory: int) -> bool:
+    """Tell whether products of fewer columns are worth a try."""
+    n, d = points.shape
+    enough = len(asked) >= _LEAST_SKETCHED_QUERIES and len(asked) * n * d >= _LEAST_SKETCHED_WORK
+    room = 4 * (MOST_COLUMNS + 1) * n <= memory // 4
+    return enough and room and d >= _LEAST_SKETCHED_FEATURES and multiplies_slowly()
 
 
 def _mostly_proven(
@@ -181,10 +200,11 @@ def _propose(
     indices: Int64[Tensor, "q k"],
     memory: int,
     in_order: bool,
+    sketch: Sketch | None = None,
 ) -> Int64[Tensor, " left"]:
     """Measure the candidates that a filter proposes; return the queries that it cannot prove.
 
-    The filter holds the points in the given order.
+    The filter holds the points in the given order; a sketch spares it most of the products.
     """
     from zmanifold.shortlists import Shortlists
 
@@ -211,7 +231,7 @@ def _propose(
             rows = torch.arange(len(at))
             own_places = torch.full_like(rows, -1) if own is None else place[own]
             placed, sizes = coarse.placed(at)
-        lists = _filled(length, coarse, placed, own_places, rows, order, side, mirrored)
+        lists = _filled(length, coarse, placed, own_places, rows, order, side, mirrored, sketch)
         ceiling, out = coarse.ceiling(sizes), (distances[block], indices[block])
         if in_order or distances.shape[1] > 1:
             measure_candidates(points, at, torch.from_numpy(lists.columns), *out, in_order)
@@ -291,12 +311,13 @@ def _filled(
     order: Int64[Tensor, " n"],
     side: int,
     mirrored: bool,
+    sketch: Sketch | None,
 ) -> Shortlists:
     """Offer all products of queries and points to lists; return those in the order of `rows`."""
     from zmanifold.shortlists import Shortlists
 
     lists = Shortlists.of(len(placed), length)
-    _fill(lists, coarse, placed, own.numpy(), side, mirrored)
+    _fill(lists, coarse, placed, own.numpy(), side, mirrored, sketch)
     dealt = Shortlists.of(len(placed), length, spare=False)
 
     def finish(part: slice) -> None:
@@ -314,6 +335,7 @@ def _fill(
     own: Int64[np.ndarray, " q"],
     side: int,
     mirrored: bool,
+    sketch: Sketch | None,
 ) -> None:
     """Offer all products of queries and points to the lists."""
     n, q, threads = len(coarse.points), len(placed), torch.get_num_threads()
@@ -323,6 +345,9 @@ def _fill(
     strips, bands = list(chunks(q, height)), list(chunks(n, side))
     tiles = [(i, j) for i in range(len(strips)) for j in range(i * mirrored, len(bands))]
     locks, seen = [threading.Lock() for _ in strips], [0 for _ in strips]
+    left, right = placed, coarse.points
+    if sketch is not None:
+        left, right = sketch.points if mirrored else sketch.placed(placed), sketch.points
 
     def keep(i: int, columns: int) -> int:
         """Tell how many of so many columns more and those before are at most among the last."""
@@ -332,15 +357,21 @@ def _fill(
     def work(part: slice) -> None:
         for i, j in tiles[part]:
             rows, columns = strips[i], bands[j]
-            tile = product(placed[rows], coarse.points[columns]).float().numpy()
+            tile = product(left[rows], right[columns]).float().numpy()
             at = rows.start, columns.start
+            given = swapped = None
+            if sketch is not None:
+                given = placed[rows].numpy(), coarse.points[columns].numpy()
+                swapped = given[::-1]
             with locks[i]:
                 kept = keep(i, tile.shape[1])
-                lists.offer(tile, squares[columns], *at, own[rows], kept)
+                lists.offer(tile, squares[columns], *at, own[rows], kept, given)
             if mirrored and i < j:
                 with locks[j]:
                     kept = keep(j, tile.shape[0])
-                    lists.offer_transposed(tile, squares[rows], *at[::-1], own[columns], kept)
+                    lists.offer_transposed(
+                        tile, squares[rows], *at[::-1], own[columns], kept, swapped
+                    )
 
     with full_precision():
         _guess_limits(lists, coarse, placed, side)

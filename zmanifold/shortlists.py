@@ -89,6 +89,7 @@ class Shortlists:
         first_column: int,
         own: Int64[np.ndarray, " r"],
         keep: int | None = None,
+        sketched: tuple[Float32[np.ndarray, "r d"], Float32[np.ndarray, "c d"]] | None = None,
     ) -> None:
         """Offer the columns of a tile to the lists of its rows.
 
@@ -106,10 +107,14 @@ class Shortlists:
             How many of the smallest to keep in lists that have got clearly longer; the wanted
             length by default. Whoever gives less guesses that the others are not among the
             smallest of all columns.
+        sketched : tuple of ndarray of shape (r, d) and (c, d), optional
+            The queries and the points, where the tile's products are those of their sketches and
+            so no less than theirs: of what could be listed, theirs are formed.
         """
         _offer(
             tile, squares, first_query, first_column, own, keep or self.length,
             self.length, self.values, self.columns, self.counts, self.limits,
+            *(sketched or (None, None)),
         )  # fmt: skip
 
     def offer_transposed(
@@ -120,11 +125,13 @@ class Shortlists:
         first_column: int,
         own: Int64[np.ndarray, " c"],
         keep: int | None = None,
+        sketched: tuple[Float32[np.ndarray, "c d"], Float32[np.ndarray, "r d"]] | None = None,
     ) -> None:
         """Offer the rows of a tile to the lists of its columns: `offer` of the tile's transpose."""
         _offer_transposed(
             tile, squares, first_query, first_column, own, keep or self.length,
             self.length, self.values, self.columns, self.counts, self.limits,
+            *(sketched or (None, None)),
         )  # fmt: skip
 
     def guess(
@@ -365,8 +372,9 @@ def choose(
 @_comparing
 @no_type_check
 def _offer(
-    tile, squares, first_query, first_column, own, keep, length, values, columns, counts, limits
-):
+    tile, squares, first_query, first_column, own, keep,
+    length, values, columns, counts, limits, at, points,
+):  # fmt: skip
     r, c = tile.shape
     two = np.float32(2)
     full = values.shape[1] - _GROUP
@@ -378,7 +386,7 @@ def _offer(
         kept, names = values[first_query + i], columns[first_query + i]
         count, limit = counts[first_query + i], limits[first_query + i]
         _least_of_groups(row, squares, least)
-        if limit == np.inf and m > length:
+        if points is None and limit == np.inf and m > length:
             # So many columns, one a group and one of them perhaps its own, are at most there.
             scratch[:] = least
             limit = np.nextafter(_cut(scratch, places, m, length + 1), np.float32(np.inf))
@@ -388,6 +396,8 @@ def _offer(
                 first, stop, step = (group, m * _GROUP, m) if group < m else (m * _GROUP, c, 1)
                 for j in range(first, stop, step):
                     value, name = squares[j] - two * row[j], first_column + j
+                    if points is not None and value < limit:
+                        value = squares[j] - two * _dot(at[i], points[j])
                     kept[count], names[count] = value, name
                     count += (value < limit) & (name != own[i])
                 if count > full:
@@ -413,8 +423,9 @@ def _least_of_groups(row, squares, least):
 @_comparing
 @no_type_check
 def _offer_transposed(
-    tile, squares, first_query, first_column, own, keep, length, values, columns, counts, limits
-):
+    tile, squares, first_query, first_column, own, keep,
+    length, values, columns, counts, limits, at, points,
+):  # fmt: skip
     r, c = tile.shape
     two = np.float32(2)
     full = values.shape[1] - _GROUP
@@ -433,6 +444,8 @@ def _offer_transposed(
                 kept, names, count = values[query], columns[query], counts[query]
                 for i in range(start, stop):
                     value, name = squares[i] - two * tile[i, j], first_column + i
+                    if points is not None and value < limit:
+                        value = squares[i] - two * _dot(at[j], points[i])
                     kept[count], names[count] = value, name
                     count += (value < limit) & (name != own[j])
                 if count > full:
@@ -634,6 +647,15 @@ def _measure_pairs(points, at, pairs, distances):
 def _measure_pairs_in_order(points, at, pairs, distances):
     for j in range(len(distances)):
         distances[j] = _distance_in_order(points[pairs[1, j]], at[pairs[0, j]])
+
+
+@_summing
+@no_type_check
+def _dot(x, y):
+    total = np.float32(0)
+    for c in range(len(x)):
+        total += x[c] * y[c]
+    return total
 
 
 @_summing
