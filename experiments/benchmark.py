@@ -471,7 +471,8 @@ def proposing_columns(X: Points, device: str) -> int:
     from zmanifold.multiplying import multiplies_slowly
     from zmanifold.sketches import Sketch
 
-    n, d = X.shape
+    n: int = X.shape[0]
+    d: int = X.shape[1]
     if device != "cpu" or not multiplies_slowly():
         return d
     some = np.random.default_rng(0).permutation(n)[:10_000]
