@@ -8,8 +8,9 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+import torch
 import zmanifold as zm
-from zmanifold.kernels import aligned_zeros, use_widest_vectors
+from zmanifold.kernels import aligned_zeros, arrays_are_apart, single, use_widest_vectors
 
 import oracles
 
@@ -49,6 +50,47 @@ def test_the_widest_vectors_are_asked_for():
     assert total(np.arange(9.0)) == 36
     (code,) = total.inspect_llvm().values()
     assert '"prefer-vector-width"="512"' in code
+
+
+def test_arrays_are_told_to_be_apart():
+    """Their numbers are, and nothing else that is known of them."""
+
+    @numba.njit
+    def add(x, n, out):
+        arrays_are_apart()
+        for i in range(n):
+            out[i] += x[i]
+
+    out = np.ones(3)
+    add(np.arange(3.0), 2, out)
+    assert out.tolist() == [1, 2, 1]
+    (code,) = add.inspect_llvm().values()
+    (defined,) = [
+        line for line in code.splitlines() if line.startswith("define") and "arg.n" in line
+    ]
+    told = [word for word in defined.split(",") if "noalias" in word and "arg." in word]
+    assert [word.split("%")[-1] for word in told] == ["arg.x.4", "arg.out.4"]
+
+
+def test_every_bfloat16_is_its_bits():
+    bits = np.arange(2**16, dtype=np.uint16)
+    expected = torch.from_numpy(bits).view(torch.bfloat16).float().numpy()
+
+    @numba.njit
+    def converted(x):
+        out = np.empty(len(x), np.float32)
+        for i in range(len(x)):
+            out[i] = single(x[i])
+        return out
+
+    np.testing.assert_array_equal(converted(bits), expected)
+    np.testing.assert_array_equal(converted(expected), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.uint8])
+def test_other_numbers_are_no_bits_of_a_bfloat16(dtype):
+    with pytest.raises(numba.TypingError):
+        numba.njit(lambda x: single(x[0]))(np.ones(1, dtype))
 
 
 @pytest.mark.parametrize("n_columns", [1, 7, 8, 56, 57, 64, 120, 784])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from zmanifold import shortlists
 from zmanifold.products import _safe_rank
 
@@ -43,6 +44,29 @@ def test_the_smallest_of_all_tiles(length, width, levels):
         left_out = np.setdiff1d(np.arange(n), columns[i])
         assert (values[i, left_out] >= lists.limits[i]).all()
         assert kept[i, -1] <= lists.limits[i]
+
+
+@pytest.mark.parametrize("side", ["offer", "offer_transposed", "guess"])
+def test_tiles_of_bfloat16_are_read_as_their_bits(side, rng):
+    q, n, length = 30, 403, 9
+    products = torch.from_numpy(rng.normal(size=(q, n)).astype(np.float32)).bfloat16()
+    if side == "offer_transposed":
+        products = products.T.contiguous()
+    squares = rng.normal(size=len(products) if side == "offer_transposed" else n)
+    made = []
+    for tile in products.float().numpy(), products.view(torch.uint16).numpy():
+        lists = shortlists.Shortlists.of(q, length)
+        given = (length,) if side == "guess" else (0, np.arange(q))
+        getattr(lists, side)(tile, squares.astype(np.float32), 0, *given)
+        if side != "guess":
+            lists.finish(slice(0, q))
+            assert (lists.counts == length).all()
+        made.append(lists)
+    single, half = made
+    np.testing.assert_array_equal(single.limits, half.limits)
+    if side != "guess":
+        np.testing.assert_array_equal(single.columns[:, :length], half.columns[:, :length])
+        np.testing.assert_array_equal(single.values[:, :length], half.values[:, :length])
 
 
 @pytest.mark.parametrize("excess", [0.0, 0.5, 1e4])

@@ -8,7 +8,13 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from zmanifold.kernels import CACHE_LINE, aligned_zeros, kernel, use_widest_vectors
+from zmanifold.kernels import (
+    CACHE_LINE,
+    aligned_zeros,
+    arrays_are_apart,
+    kernel,
+    use_widest_vectors,
+)
 from zmanifold.lanes import LANES, NEGLIGIBLE, count_in_lanes
 
 __all__ = ["count_significant"]
@@ -283,31 +289,7 @@ def _tridiagonal(a, diagonal, squares, vectors):
             beta = 2.0 / (rest + u[m - 1] * u[m - 1])
         p[:width] = 0.0
         z[:width] = 0.0
-        for start in range(0, m, CACHE_LINE):
-            # A multiple of the block already; written so, the compiler knows that it is one.
-            stop = start // CACHE_LINE * CACHE_LINE + CACHE_LINE
-            # Four rows at a time quarter the passes over v, w, z and p.
-            for r in range(start, min(stop, m), 4):
-                x0, x1, x2, x3 = a[r, :stop], a[r + 1, :stop], a[r + 2, :stop], a[r + 3, :stop]
-                u0, u1, u2, u3 = u[r], u[r + 1], u[r + 2], u[r + 3]
-                v0, v1, v2, v3 = v[r], v[r + 1], v[r + 2], v[r + 3]
-                w0, w1, w2, w3 = w[r], w[r + 1], w[r + 2], w[r + 3]
-                s0 = s1 = s2 = s3 = 0.0
-                for c in range(stop):
-                    y0 = x0[c] - (v0 * w[c] + w0 * v[c])
-                    y1 = x1[c] - (v1 * w[c] + w1 * v[c])
-                    y2 = x2[c] - (v2 * w[c] + w2 * v[c])
-                    y3 = x3[c] - (v3 * w[c] + w3 * v[c])
-                    x0[c], x1[c], x2[c], x3[c] = y0, y1, y2, y3
-                    p[c] += u0 * y0 + u1 * y1 + u2 * y2 + u3 * y3
-                    s0 += y0 * z[c]
-                    s1 += y1 * z[c]
-                    s2 += y2 * z[c]
-                    s3 += y3 * z[c]
-                rest_of_p[r], rest_of_p[r + 1], rest_of_p[r + 2], rest_of_p[r + 3] = s0, s1, s2, s3
-            for c in range(start, stop):
-                p[c] += rest_of_p[c]
-                z[c] = u[c]
+        _pass(a, m, u, v, w, z, p, rest_of_p)
         s = 0.0
         for c in range(m):
             p[c] *= beta
@@ -316,6 +298,39 @@ def _tridiagonal(a, diagonal, squares, vectors):
         for c in range(m):
             v[c], w[c] = u[c], p[c] - s * u[c]
     diagonal[0] = a[0, 0] - 2 * v[0] * w[0]
+
+
+@_kernel
+@no_type_check
+def _pass(a, m, u, v, w, z, p, rest_of_p):
+    """Subtract v w' + w v' from the first m rows and add their product with u to p."""
+    use_widest_vectors()
+    arrays_are_apart()
+    for start in range(0, m, CACHE_LINE):
+        # A multiple of the block already; written so, the compiler knows that it is one.
+        stop = start // CACHE_LINE * CACHE_LINE + CACHE_LINE
+        # Four rows at a time quarter the passes over v, w, z and p.
+        for r in range(start, min(stop, m), 4):
+            x0, x1, x2, x3 = a[r, :stop], a[r + 1, :stop], a[r + 2, :stop], a[r + 3, :stop]
+            u0, u1, u2, u3 = u[r], u[r + 1], u[r + 2], u[r + 3]
+            v0, v1, v2, v3 = v[r], v[r + 1], v[r + 2], v[r + 3]
+            w0, w1, w2, w3 = w[r], w[r + 1], w[r + 2], w[r + 3]
+            s0 = s1 = s2 = s3 = 0.0
+            for c in range(stop):
+                y0 = x0[c] - (v0 * w[c] + w0 * v[c])
+                y1 = x1[c] - (v1 * w[c] + w1 * v[c])
+                y2 = x2[c] - (v2 * w[c] + w2 * v[c])
+                y3 = x3[c] - (v3 * w[c] + w3 * v[c])
+                x0[c], x1[c], x2[c], x3[c] = y0, y1, y2, y3
+                p[c] += u0 * y0 + u1 * y1 + u2 * y2 + u3 * y3
+                s0 += y0 * z[c]
+                s1 += y1 * z[c]
+                s2 += y2 * z[c]
+                s3 += y3 * z[c]
+            rest_of_p[r], rest_of_p[r + 1], rest_of_p[r + 2], rest_of_p[r + 3] = s0, s1, s2, s3
+        for c in range(start, stop):
+            p[c] += rest_of_p[c]
+            z[c] = u[c]
 
 
 @_strict

@@ -9,7 +9,14 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["CACHE_LINE", "aligned_zeros", "kernel", "use_widest_vectors"]
+__all__ = [
+    "CACHE_LINE",
+    "aligned_zeros",
+    "arrays_are_apart",
+    "kernel",
+    "single",
+    "use_widest_vectors",
+]
 
 # Numbers of 64 bits in a line of a CPU's cache, and in its widest vectors.
 CACHE_LINE = 8
@@ -73,6 +80,69 @@ def use_widest_vectors(context):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@intrinsic
+@no_type_check
+def arrays_are_apart(context):
+    """Promise that no array given to the calling function shares memory with one it writes to.
+
+    Else LLVM compares their places before each loop, which takes a short one as long as itself.
+
+    Examples
+    --------
+    >>> import numba, numpy as np
+    >>> from zmanifold.kernels import arrays_are_apart
+    >>> @numba.njit
+    ... def add(x, out):
+    ...     arrays_are_apart()
+    ...     for i in range(len(x)):
+    ...         out[i] += x[i]
+    >>> out = np.ones(2)
+    >>> add(np.array([1.0, 2.0]), out)
+    >>> out
+    array([2., 3.])
+    """
+
+    def generate(context, builder, signature, arguments):
+        for argument in builder.function.args:
+            # Of an array's parts, the fifth points to its numbers.
+            if argument.name.startswith("arg.") and argument.name.endswith(".4"):
+                argument.add_attribute("noalias")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+@no_type_check
+def single(context, number):
+    """Return a float32 as it is, and of a uint16 the bfloat16 whose bits it holds, as a float32.
+
+    NumPy and numba have no bfloat16. It is the upper half of a float32.
+
+    Examples
+    --------
+    >>> import numba, numpy as np
+    >>> from zmanifold.kernels import single
+    >>> @numba.njit
+    ... def first(x):
+    ...     return single(x[0])
+    >>> first(np.array([1.5], np.float32)), first(np.array([0x3FC0], np.uint16))
+    (1.5, 1.5)
+    """
+    if number not in (types.float32, types.uint16):
+        return None
+
+    def generate(context, builder, signature, arguments):
+        (given,) = arguments
+        if number == types.float32:
+            return given
+        word = context.get_value_type(types.uint32)
+        bits = builder.shl(builder.zext(given, word), word(16))
+        return builder.bitcast(bits, context.get_value_type(types.float32))
+
+    return types.float32(number), generate
 
 
 @kernel()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
+from jaxtyping import BFloat16, Bool, Float, Float32, Float64, Int, Int64, UInt16
 from torch import Tensor
 
 from zmanifold.chunking import chunks, run_chunks
@@ -213,7 +213,7 @@ def _propose(
     spare = SPARE_CANDIDATES + (k // 3 if isinstance(coarse, HalfFilter) else 0)
     length = min(n_others, k + spare)
     threads = torch.get_num_threads()
-    # Half of the memory is for the lists, half for the tiles, which may be there in two dtypes.
+    # Half of the memory is for the lists, half for the tiles and what their products pack.
     side = min(_TILE_SIDE, math.isqrt(memory // (16 * threads)))
     list_bytes = 8 * (Shortlists.width(length) + length)
     listed = memory // 2 // (list_bytes + 16 * points.shape[1])
@@ -357,7 +357,7 @@ def _fill(
     def work(part: slice) -> None:
         for i, j in tiles[part]:
             rows, columns = strips[i], bands[j]
-            tile = product(left[rows], right[columns]).float().numpy()
+            tile = _as_array(product(left[rows], right[columns]))
             at = rows.start, columns.start
             given = swapped = None
             if sketch is not None:
@@ -394,10 +394,17 @@ def _guess_limits(
     squares, points = coarse.squares[:m].numpy(), coarse.points[:m]
 
     def work(part: slice) -> None:
-        tile = product(placed[part], points).float().numpy()
+        tile = _as_array(product(placed[part], points))
         lists.guess(tile, squares, part.start, rank)
 
     run_chunks(work, len(placed), torch.get_num_threads() * side, coarse.points.device)
+
+
+def _as_array(
+    tile: Float32[Tensor, "r c"] | BFloat16[Tensor, "r c"],
+) -> Float32[np.ndarray, "r c"] | UInt16[np.ndarray, "r c"]:
+    """Let NumPy see a tile, of bfloat16 the bits."""
+    return (tile.view(torch.uint16) if tile.dtype == torch.bfloat16 else tile).numpy()
 
 
 def _safe_rank(expected: float) -> int:

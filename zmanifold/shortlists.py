@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped
+from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped, UInt16
 
-from zmanifold.kernels import kernel
+from zmanifold.kernels import kernel, single
 from zmanifold.trees import write_first
 
 __all__ = ["Shortlists", "choose", "measure", "measure_between", "measure_pairs", "walk"]
@@ -83,7 +83,7 @@ class Shortlists:
 
     def offer(
         self,
-        tile: Float32[np.ndarray, "r c"],
+        tile: Float32[np.ndarray, "r c"] | UInt16[np.ndarray, "r c"],
         squares: Float32[np.ndarray, " c"],
         first_query: int,
         first_column: int,
@@ -119,7 +119,7 @@ class Shortlists:
 
     def offer_transposed(
         self,
-        tile: Float32[np.ndarray, "r c"],
+        tile: Float32[np.ndarray, "r c"] | UInt16[np.ndarray, "r c"],
         squares: Float32[np.ndarray, " r"],
         first_query: int,
         first_column: int,
@@ -136,7 +136,7 @@ class Shortlists:
 
     def guess(
         self,
-        tile: Float32[np.ndarray, "r c"],
+        tile: Float32[np.ndarray, "r c"] | UInt16[np.ndarray, "r c"],
         squares: Float32[np.ndarray, " c"],
         first_query: int,
         rank: int,
@@ -395,7 +395,7 @@ def _offer(
             if group == m or least[group] < limit:
                 first, stop, step = (group, m * _GROUP, m) if group < m else (m * _GROUP, c, 1)
                 for j in range(first, stop, step):
-                    value, name = squares[j] - two * row[j], first_column + j
+                    value, name = squares[j] - two * single(row[j]), first_column + j
                     if points is not None and value < limit:
                         value = squares[j] - two * _dot(at[i], points[j])
                     kept[count], names[count] = value, name
@@ -417,7 +417,7 @@ def _least_of_groups(row, squares, least):
     for start in range(0, m * _GROUP, max(m, 1)):
         x, y = squares[start : start + m], row[start : start + m]
         for j in range(m):
-            least[j] = min(least[j], x[j] - two * y[j])
+            least[j] = min(least[j], x[j] - two * single(y[j]))
 
 
 @_comparing
@@ -436,14 +436,14 @@ def _offer_transposed(
         for i in range(start, stop):
             row, square = tile[i], squares[i]
             for j in range(c):
-                least[j] = min(least[j], square - two * row[j])
+                least[j] = min(least[j], square - two * single(row[j]))
         for j in range(c):
             query = first_query + j
             limit = limits[query]
             if least[j] < limit:
                 kept, names, count = values[query], columns[query], counts[query]
                 for i in range(start, stop):
-                    value, name = squares[i] - two * tile[i, j], first_column + i
+                    value, name = squares[i] - two * single(tile[i, j]), first_column + i
                     if points is not None and value < limit:
                         value = squares[i] - two * _dot(at[j], points[i])
                     kept[count], names[count] = value, name
