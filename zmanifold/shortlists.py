@@ -96,7 +96,8 @@ class Shortlists:
         Parameters
         ----------
         tile : ndarray of shape (r, c)
-            Products of r queries with c points: column j has the value squares - 2 tile.
+            Products of r queries with c points: column j has the value squares - 2 tile. They are
+            float32, or uint16 that are the bits of bfloat16.
         squares : ndarray of shape (c,)
             The points' squared norms.
         first_query, first_column : int
