@@ -4,7 +4,7 @@ DATASET ?= digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHARED := -n auto --maxprocesses 4 --dist loadgroup
-KERNELS := inertia lanes shortlists trees
+KERNELS := $(addprefix tests/,base/test_locality.py $(addprefix dimension/test_,inertia.py inertia_small.py) $(addprefix neighbors/test_,shortlists.py tree.py))
 
 .PHONY: figures claims benchmark test fuzz clean
 
@@ -28,11 +28,11 @@ test: .venv/.test
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(SHARED)
 # Compiled code writes past the end of an array without a word: its tests once more, with checks.
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/.venv/checked $(BIN)/python -m pytest $(SHARED) \
-		$(addprefix tests/test_,$(addsuffix .py,$(KERNELS)))
+		$(KERNELS)
 
 # More than 100,000 damaged files; what happened goes to experiments/results/fuzz.json.
 fuzz: .venv/.test
-	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=fuzz --hypothesis-seed=0
+	$(BIN)/python -m pytest tests/datasets/test_fuzz.py --hypothesis-profile=fuzz --hypothesis-seed=0
 
 .venv/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -468,8 +468,8 @@ def proposing_columns(X: Points, device: str) -> int:
     """Count the columns that the products of all pairs have, less than features for a sketch."""
     import numpy as np
     import torch
-    from zmanifold.multiplying import multiplies_slowly
-    from zmanifold.sketches import Sketch
+    from zmanifold._base.matmul import multiplies_slowly
+    from zmanifold.neighbors._projections import Sketch
 
     n: int = X.shape[0]
     d: int = X.shape[1]
@@ -485,7 +485,7 @@ def proposing_columns(X: Points, device: str) -> int:
 def product_rate(dtype: str, device: str) -> float:
     """Multiplications and additions a second in a matrix product, the best of six."""
     import torch
-    from zmanifold.multiplying import product
+    from zmanifold._base.matmul import product
 
     n = 2048 if device == "cpu" else 8192
     a = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
@@ -508,7 +508,7 @@ def product_rate(dtype: str, device: str) -> float:
 
 def proposing_dtype(device: str) -> str:
     """Name the dtype in which the search proposes candidates."""
-    from zmanifold.multiplying import multiplies_halves
+    from zmanifold._base.matmul import multiplies_halves
 
     return "bfloat16" if device == "cpu" and multiplies_halves() else "float32"
 
@@ -593,7 +593,7 @@ def peak_memory(run: Callable[[], object]) -> int:
 
 def machine(threads: int) -> dict[str, Any]:
     """Describe where the numbers come from."""
-    from zmanifold.provenance import environment
+    from zmanifold._base.provenance import environment
 
     found = environment()
     assert isinstance(found["versions"], dict)
@@ -679,7 +679,7 @@ def main(
 
 def compare(names: list[str], runs: int, threads: int, out: Path, file: str) -> None:
     """Run rows one after the other; each finished one is in the table at once."""
-    from zmanifold.storage import write_atomically, write_json
+    from zmanifold._base.files import write_atomically, write_json
 
     out.mkdir(parents=True, exist_ok=True)
     where = machine(threads)

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 import typer
 import zmanifold as zm
-from zmanifold.manifolds import distance_to_helix
+from zmanifold._base.files import write_atomically, write_json
+from zmanifold._base.provenance import environment
+from zmanifold.datasets.manifolds import distance_to_helix
 from zmanifold.mixers.by_name import mixers_by_name
-from zmanifold.provenance import environment
-from zmanifold.storage import write_atomically, write_json
 
 from verdicts import RULE, Case, Claim, judge, summarise, to_json, to_markdown
 

@@ -17,10 +17,11 @@ import numpy as np
 import typer
 import zmanifold as zm
 from matplotlib.figure import Figure
-from zmanifold.manifolds import distance_to_helix
+from zmanifold._base.files import write_json
+from zmanifold._base.provenance import environment
+from zmanifold.datasets.manifolds import distance_to_helix
 from zmanifold.plotting import plot_labels, set_window
-from zmanifold.provenance import environment
-from zmanifold.storage import save_figure, write_json
+from zmanifold.storage import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure

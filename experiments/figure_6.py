@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 import typer
 import zmanifold as zm
+from zmanifold._base.files import write_atomically, write_json
+from zmanifold._base.provenance import environment
 from zmanifold.mixers.by_name import mixers_by_name
 from zmanifold.plotting import sweep_figure
-from zmanifold.provenance import environment
-from zmanifold.storage import save_figure, write_atomically, write_json
+from zmanifold.storage import save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,9 +21,10 @@ import numpy as np
 import typer
 import zmanifold as zm
 from matplotlib.figure import Figure
+from zmanifold._base.files import write_json
+from zmanifold._base.provenance import environment
 from zmanifold.plotting import COLORS, plot_ellipses, plot_labels, plot_vicinity, set_window
-from zmanifold.provenance import environment
-from zmanifold.storage import save_figure, write_json
+from zmanifold.storage import save_figure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

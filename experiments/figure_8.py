@@ -26,16 +26,17 @@ import typer
 import zmanifold as zm
 from matplotlib.figure import Figure
 from scipy.stats import bootstrap
-from zmanifold.classifiers import train
-from zmanifold.datasets import has_splits, hold_out
-from zmanifold.embedding import embed
+from zmanifold._base.files import write_atomically, write_json
+from zmanifold._base.provenance import environment
+from zmanifold.datasets.load import has_splits, hold_out
+from zmanifold.measures._embedding import embed
 from zmanifold.plotting import COLORS, plot_embedding
-from zmanifold.provenance import environment
-from zmanifold.storage import save_figure, write_atomically, write_json
+from zmanifold.storage import save_figure
+from zmanifold.training.loop import train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from zmanifold.datasets import Dataset
+    from zmanifold.datasets.load import Dataset
 
 
 @dataclass(frozen=True)

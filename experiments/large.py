@@ -24,8 +24,8 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
-from zmanifold.provenance import environment
-from zmanifold.storage import write_json
+from zmanifold._base.files import write_json
+from zmanifold._base.provenance import environment
 
 N, D, LATENT, SEED = 1_370_000, 784, 12, 0
 PIECE = 20_000

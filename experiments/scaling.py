@@ -20,7 +20,8 @@ import numpy as np
 import typer
 import zmanifold as zm
 from matplotlib.figure import Figure
-from zmanifold.storage import save_figure, write_json
+from zmanifold._base.files import write_json
+from zmanifold.storage import save_figure
 
 from benchmark import machine, seconds_of
 

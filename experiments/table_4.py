@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 import zmanifold as zm
-from zmanifold.classifiers import Training, train
-from zmanifold.storage import write_atomically, write_json
+from zmanifold._base.files import write_atomically, write_json
+from zmanifold.training.loop import Training, train
 
 # The paper's per cent of each.
 MODELS: dict[str, tuple[Any, float]] = {

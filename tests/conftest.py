@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from zmanifold import cli
+from zmanifold.cli import app as cli
 
 # The beartype hook and drawing must not need a screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -18,7 +18,7 @@ settings.register_profile("suite", max_examples=30, deadline=None, derandomize=T
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile("suite")
 
-# `make fuzz`: so many cases for each of the nine kinds of files of tests/test_fuzz.py.
+# `make fuzz`: so many cases for each of the nine kinds of files of tests/datasets/test_fuzz.py.
 settings.register_profile("fuzz", max_examples=14_000, deadline=None, derandomize=False)
 
 

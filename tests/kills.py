@@ -15,7 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from zmanifold import cli, storage, sweep
+from zmanifold import storage
+from zmanifold.cli import app as cli
+from zmanifold.sweep import api as sweep
 
 from processes import cells_in, table_in
 

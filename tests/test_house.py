@@ -18,16 +18,15 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "zmanifold"
 
-# A module imports from those before it only.
-ORDER = [
-    "errors", "chunking", "kernels", "multiplying", "progress", "parameters", "arrays", "mapped",
-    "labels", "manifolds", "parquet", "readers", "datasets", "mixers.linear", "mixers.shuffles",
-    "mixers.mixup", "mixers.zeta", "mixers", "mixers.by_name", "filtering", "halves", "sketches",
-    "trees", "shortlists", "products", "neighbors", "approximate", "balls", "lanes", "inertia",
-    "signs", "dimension", "provenance", "journal", "batches", "streams", "cells", "workers",
-    "sweep", "vicinity", "metrics", "embedding", "storage", "networks", "classifiers", "plotting",
-    "parsing", "cli", "__main__",
+# A wing imports from those before it: their public names and modules. Plain names are modules at
+# the top of the package.
+WINGS = [
+    "_base", "datasets", "neighbors", "mixers", "dimension", "measures", "sweep", "training",
+    "storage", "plotting", "report", "cli", "__main__",
 ]  # fmt: skip
+
+# Those at the top that have no room of their own in a wing.
+MOST_AT_THE_TOP = 8
 
 PUBLIC = {
     "make_crescents", "make_spirals", "make_helix", "make_paraboloid", "load_dataset", "Dataset",
@@ -37,36 +36,60 @@ PUBLIC = {
 }  # fmt: skip
 
 
-def module_name(path):
+PUBLIC_MODULES = {
+    "datasets", "dimension", "measures", "mixers", "neighbors", "plotting", "sweep", "training",
+}  # fmt: skip
+
+
+def parts_of(path):
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return parts[:-1] if parts[-1] == "__init__" else parts
 
 
 def imported(path):
+    """The modules and names that a file takes from this package, as tuples of their parts."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zmanifold"):
-            base = node.module.removeprefix("zmanifold").lstrip(".")
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            base = tuple((node.module or "").split("."))
+            for alias in node.names if base[0] == "zmanifold" else ():
+                yield (*base[1:], alias.name)
+        elif isinstance(node, ast.Import):
             for alias in node.names:
-                inner = f"{base}.{alias.name}".lstrip(".")
-                yield inner if inner in ORDER else base
+                if alias.name.startswith("zmanifold"):
+                    yield tuple(alias.name.split(".")[1:])
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: ".".join(parts_of(p)))
 def test_imports_go_one_way(path):
-    name = module_name(path)
-    if name == "":  # the package itself only re-exports
+    wing, *_ = parts_of(path) or ("",)
+    if wing == "":  # the package itself only re-exports
         return
-    assert name in ORDER
     for other in imported(path):
-        # The package's version may be asked for anywhere.
-        assert other == "" or ORDER.index(other) < ORDER.index(name), f"{name} imports {other}"
+        if not other or other[0].startswith("__version"):
+            continue
+        name = ".".join(other)
+        assert other[0] in WINGS, f"{path.name} imports {name}: import from the name's own wing"
+        if other[0] == wing:
+            continue
+        assert WINGS.index(other[0]) < WINGS.index(wing), f"{wing} comes before {name}"
+        private = [part for part in other[1:] if part.startswith("_")]
+        assert not private, f"{wing} imports {name}, which is private to its wing"
+
+
+def test_each_wing_says_what_it_is():
+    for wing in PACKAGE.iterdir():
+        if wing.is_dir() and wing.name != "__pycache__":
+            said = ast.get_docstring(ast.parse((wing / "__init__.py").read_text())) or ""
+            assert len(said.split()) > 20, f"{wing.name}/__init__.py: what comes in, what goes out?"
+    assert len([*PACKAGE.glob("*.py")]) <= MOST_AT_THE_TOP
 
 
 def test_public_names():
-    assert set(zm.__all__) == PUBLIC
-    assert set(dir(zm)) == PUBLIC | {"__version__"}
-    assert all(getattr(zm, name).__doc__ for name in PUBLIC)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    assert set(zm.__all__) == PUBLIC | PUBLIC_MODULES
+    assert set(dir(zm)) == PUBLIC | PUBLIC_MODULES | {"__version__"}
+    assert all(getattr(zm, name).__doc__ for name in PUBLIC | PUBLIC_MODULES)
+    with pytest.raises(AttributeError, match="nothing"):
         _ = zm.nothing
 
 

@@ -6,8 +6,8 @@ import pytest
 import zmanifold as zm
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from zmanifold.embedding import Embedding
-from zmanifold.errors import InputError
+from zmanifold._base.errors import InputError
+from zmanifold.measures._embedding import Embedding
 from zmanifold.plotting import (
     label_colors,
     plot_ellipses,

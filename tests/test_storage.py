@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import zmanifold as zm
 from zmanifold import storage
-from zmanifold.errors import InputError
+from zmanifold._base import files
+from zmanifold._base.errors import InputError
 from zmanifold.plotting import sweep_figure
 
 
@@ -30,23 +31,23 @@ def test_round_trip(tmp_path, result, ending):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.json"
-    storage.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
-        storage.write_json(path, {"a": float("nan")})
+        files.write_json(path, {"a": float("nan")})
 
     def fail(temporary):
         temporary.write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        storage.write_atomically(path, fail)
+        files.write_atomically(path, fail)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_results_are_as_readable_as_other_files(tmp_path):
     (tmp_path / "other").write_text("")
-    storage.write_json(tmp_path / "a.json", {})
+    files.write_json(tmp_path / "a.json", {})
     assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
@@ -70,14 +71,14 @@ def test_bad_outputs(tmp_path):
         (tmp_path / "old.csv", "exists: give --overwrite"),
     ):
         with pytest.raises(InputError, match=message):
-            storage.check_output(path, overwrite=False)
-    storage.check_output(tmp_path / "old.csv", overwrite=True)
+            files.check_output(path, overwrite=False)
+    files.check_output(tmp_path / "old.csv", overwrite=True)
 
 
 def test_a_name_as_long_as_names_may_be(tmp_path):
     path = tmp_path / f"{'n' * 250}.json"
-    storage.check_output(path, (".json",), overwrite=False)
-    storage.write_json(path, {})
+    files.check_output(path, (".json",), overwrite=False)
+    files.write_json(path, {})
     assert path.exists()
 
 
@@ -85,6 +86,6 @@ def test_a_closed_folder_is_seen_before_the_work(tmp_path, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     with pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"):
-        storage.check_output(tmp_path / "a.csv", overwrite=False)
+        files.check_output(tmp_path / "a.csv", overwrite=False)

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zmanifold.arrays import as_points, as_set_of
+from zmanifold._base.arrays import as_points, as_set_of
+from zmanifold._base.checks import check_count
+from zmanifold._base.errors import InputError
+from zmanifold._base.labels import as_labels
 from zmanifold.dimension import LocalPCA, as_neighborhoods
-from zmanifold.embedding import Embedding
-from zmanifold.errors import InputError
-from zmanifold.labels import as_labels
+from zmanifold.measures import Embedding, VicinityResult
 from zmanifold.mixers import gamma_min
-from zmanifold.parameters import check_count
-from zmanifold.vicinity import VicinityResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -284,7 +283,7 @@ def plot_embedding(
     Parameters
     ----------
     embedding : Embedding
-        What `zmanifold.embedding.embed` returned.
+        What `zmanifold.measures._embedding.embed` returned.
     train_y : array-like of shape (n,) or (n, K)
         Labels of the training samples; a soft label counts as its largest entry.
     test_y : array-like of shape (q,)
@@ -309,7 +308,7 @@ def plot_embedding(
     --------
     >>> import numpy as np
     >>> from matplotlib.figure import Figure
-    >>> from zmanifold.embedding import Embedding
+    >>> from zmanifold.measures._embedding import Embedding
     >>> from zmanifold.plotting import plot_embedding
     >>> embedding = Embedding(np.eye(4)[:, :2], np.zeros((1, 2)))
     >>> ax = plot_embedding(embedding, [0, 1, 0, 1], [1], Figure().add_subplot())

@@ -1,15 +1,12 @@
-"""The only file I/O of results: tables and their JSON sidecars, written whole or not at all."""
+"""Tables, their JSON sidecars and figures as files."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zmanifold.errors import InputError, unknown_name
+from zmanifold._base.files import check_output, sidecar_of, write_atomically, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,153 +15,10 @@ if TYPE_CHECKING:
     from zmanifold.sweep import SweepResult
 
 __all__ = [
-    "check_output",
-    "journal_of",
     "save_figure",
     "save_sweep",
     "save_table",
-    "sidecar_of",
-    "write_atomically",
-    "write_json",
 ]
-
-_TABLE_ENDINGS = (".parquet", ".csv")
-
-
-def sidecar_of(path: Path) -> Path:
-    """Return where the JSON beside a result lies: run.parquet -> run.json.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from zmanifold.storage import sidecar_of
-    >>> sidecar_of(Path("run.parquet")).name
-    'run.json'
-    """
-    return path.with_suffix(".json")
-
-
-def journal_of(path: Path) -> Path:
-    """Return where a table's journal lies: run.parquet -> run.journal.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from zmanifold.storage import journal_of
-    >>> journal_of(Path("run.parquet")).name
-    'run.journal'
-    """
-    return path.with_suffix(".journal")
-
-
-def check_output(
-    path: Path,
-    endings: tuple[str, ...] = _TABLE_ENDINGS,
-    *,
-    overwrite: bool,
-    resumable: bool = False,
-    inputs: Iterable[str] = (),
-) -> None:
-    """Refuse a path that could not be written, before the work whose result it shall hold.
-
-    Parameters
-    ----------
-    path : Path
-        The file to come.
-    endings : tuple of str, default=(".parquet", ".csv")
-        The endings allowed; the ending chooses the format.
-    overwrite : bool
-        Whether the file may exist already.
-    resumable : bool, default=False
-        Whether the message shall name --resume for a file that exists.
-    inputs : iterable of str, default=()
-        Data sets' names or files, none of which may be the output.
-
-    Raises
-    ------
-    InputError
-        If the ending is unknown, the folder is missing or closed, or the file exists or is an
-        input.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from zmanifold.storage import check_output
-    >>> check_output(Path("run.parquet"), overwrite=True)
-    """
-    if path.suffix.lower() not in endings:
-        raise unknown_name("ending of the output", path.suffix or path.name, endings)
-    folder = path.parent
-    if not folder.is_dir():
-        raise InputError(f"the output folder {str(folder)!r} does not exist: make it first.")
-    try:
-        # Rights alone do not tell: the file system may be read-only.
-        with tempfile.TemporaryFile(dir=folder):
-            exists = path.exists()
-    except OSError as error:
-        raise InputError(
-            f"the output {str(path)!r} cannot be written ({error.strerror}): choose another folder "
-            "or name."
-        ) from None
-    if path.is_dir():
-        raise InputError(f"the output {str(path)!r} is a folder: give a file name.")
-    if exists and any(path.samefile(source) for source in inputs if Path(source).exists()):
-        raise InputError(f"the output {str(path)!r} is an input, too: give another name.")
-    if exists and not overwrite:
-        remedy = "--resume to go on, --overwrite to begin anew" if resumable else "--overwrite"
-        raise InputError(f"the output {str(path)!r} exists: give {remedy} or another name.")
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there in one step.
-
-    Parameters
-    ----------
-    path : Path
-        The file to come.
-    write : callable
-        Takes the temporary file's path, which has the same ending.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from zmanifold.storage import write_atomically
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder, "a.txt"), lambda p: p.write_text("whole"))
-    ...     Path(folder, "a.txt").read_text()
-    'whole'
-    """
-    # Of a name as long as names may be, a part.
-    prefix = f".{path.stem[:50]}-"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        # mkstemp's files are private, results are as readable as any other file.
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` as indented JSON, atomically.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from zmanifold.storage import write_json
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_json(Path(folder, "a.json"), {"seed": 0})
-    """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def save_figure(figure: Figure, path: Path) -> None:

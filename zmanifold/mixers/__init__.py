@@ -1,7 +1,9 @@
-"""Mixing augmentations; one family a file."""
+"""Mixing augmentations, one family a file.
 
-from zmanifold.mixers.linear import LinearMixer, mix
-from zmanifold.mixers.mixup import Mixup
-from zmanifold.mixers.zeta import ZetaMixup, gamma_from_lambda, gamma_min
+A batch and its labels come in, the mixed batch and its soft labels go out. Open `linear` first: it
+holds what all mixers by weights share; `batches` mixes whole data sets.
+"""
 
-__all__ = ["LinearMixer", "Mixup", "ZetaMixup", "gamma_from_lambda", "gamma_min", "mix"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

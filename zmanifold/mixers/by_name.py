@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from zmanifold.errors import InputError, unknown_name
+from zmanifold._base.errors import InputError, unknown_name
 from zmanifold.mixers.linear import LinearMixer
 from zmanifold.mixers.mixup import Mixup
 from zmanifold.mixers.zeta import ZetaMixup

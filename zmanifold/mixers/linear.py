@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from zmanifold.arrays import check_dense
-from zmanifold.errors import InputError
-from zmanifold.multiplying import product, product_is_faster
-from zmanifold.parameters import check_count
+from zmanifold._base.arrays import check_dense
+from zmanifold._base.checks import check_count
+from zmanifold._base.errors import InputError
+from zmanifold._base.matmul import product, product_is_faster
 
 __all__ = ["LinearMixer", "mix"]
 
@@ -76,7 +76,7 @@ def _mixed(
 
 
 class _Product(torch.autograd.Function):
-    """A matrix product by `zmanifold.multiplying.product`, which has no derivative of its own."""
+    """A matrix product by `zmanifold._base.matmul.product`, which has no derivative of its own."""
 
     @staticmethod
     def forward(weights: Tensor, flat: Tensor) -> Tensor:

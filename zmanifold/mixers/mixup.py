@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from zmanifold.errors import InputError
+from zmanifold._base.checks import is_number
+from zmanifold._base.errors import InputError
 from zmanifold.mixers.linear import LinearMixer, random_order, random_ranks
-from zmanifold.parameters import is_number
 
 __all__ = ["Mixup"]
 

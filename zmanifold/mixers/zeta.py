@@ -13,10 +13,10 @@ from scipy.optimize import brentq
 from scipy.special import zeta
 from torch import Tensor
 
-from zmanifold.arrays import as_array
-from zmanifold.errors import InputError
+from zmanifold._base.arrays import as_array
+from zmanifold._base.checks import check_count, is_number
+from zmanifold._base.errors import InputError
 from zmanifold.mixers.linear import LinearMixer, random_order, random_ranks
-from zmanifold.parameters import check_count, is_number
 
 __all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
 
@@ -107,7 +107,7 @@ class ZetaMixup(LinearMixer):
         # The permutations come first: they are the same for every gamma.
         by_shuffles = device.type == "cpu" and batch_size >= _LARGE_BATCH
         if by_shuffles and not torch.compiler.is_compiling():
-            from zmanifold.mixers.shuffles import shuffled_rows
+            from zmanifold.mixers._shuffles import shuffled_rows
 
             seeds = torch.empty(batch_size, dtype=torch.int64).random_(generator=generator)
             series = self._series(n_mix, generator, device)

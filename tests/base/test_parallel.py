@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from zmanifold._base.memory import return_freed_memory
+from zmanifold._base.parallel import chunks, run_chunks
+
+from processes import anonymous_memory
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 64])
+@pytest.mark.parametrize("size", [0, 1, 3, 100])
+def test_every_row_is_worked_on_once(total, size, device):
+    done = torch.zeros(total, device=device)
+    pieces = []
+
+    def work(part):
+        pieces.append(part.stop - part.start)
+        done[part] += 1
+
+    run_chunks(work, total, size, torch.device(device))
+    assert (done == 1).all()
+    assert max(pieces, default=0) <= max(1, size)
+    assert sum(part.stop - part.start for part in chunks(total, size)) == total
+
+
+def test_thread_settings_are_restored_and_errors_come_out(one_thread):
+    torch.set_num_threads(2)
+    seen = []
+
+    def work(part):
+        seen.append(torch.get_num_threads())
+        if part.start >= 4:
+            raise RuntimeError("the solver gave up")
+
+    with pytest.raises(RuntimeError, match="the solver gave up"):
+        run_chunks(work, 8, 4, torch.device("cpu"))
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == 2
+    # A thread that is new to torch takes over what was set last, by whichever thread.
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 2
+
+
+def test_threads_last_and_a_forked_process_starts_its_own(one_thread):
+    torch.set_num_threads(2)
+    both, threads = threading.Barrier(2), set()
+
+    def work(part):
+        both.wait(10)
+        threads.add(threading.get_ident())
+
+    for _ in range(3):
+        run_chunks(work, 2, 2, torch.device("cpu"))
+    assert len(threads) == 2
+    with warnings.catch_warnings():
+        # That threads are not forked is what this is about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run_chunks(work, 2, 2, torch.device("cpu"))
+            code = 0
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + 20
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    assert ended
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("failing", ["the calling thread", "another"])
+def test_a_failure_ends_the_other_threads_work(failing, one_thread):
+    torch.set_num_threads(2)
+    caller = threading.get_ident()
+    both, done = threading.Barrier(2), []
+
+    def work(part):
+        if len(done) < 2:
+            done.append(part)
+            both.wait(10)
+            if (threading.get_ident() == caller) == (failing == "the calling thread"):
+                # An IndexError, too, is the work's own.
+                raise IndexError("the solver gave up")
+        time.sleep(0.05)
+        done.append(part)
+
+    with pytest.raises(IndexError, match="the solver gave up"):
+        run_chunks(work, 1000, 2, torch.device("cpu"))
+    assert len(done) < 10
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others tell nothing")
+def test_freed_memory_goes_back():
+    # Small enough to come from the heap, and the last one keeps its top in use.
+    blocks = [bytearray(2**16) for _ in range(3200)]
+    last = blocks.pop()
+    before = anonymous_memory()
+    blocks.clear()
+    return_freed_memory()
+    assert anonymous_memory() < before - 150 * 2**20
+    assert last is not None

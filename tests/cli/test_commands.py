@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import zmanifold as zm
+from zmanifold.cli import options as parsing
+
+FAST = ["--n-samples", "200", "--neighbors", "8", "--seeds", "1"]
+
+
+def test_the_table_goes_to_a_pipe_as_csv(run):
+    code, out, err = run("sweep-id", "helix-r3", "crescents", "--gamma", "0:4:2", *FAST)
+    frame = pd.read_csv(pd.io.common.StringIO(out))
+    assert (code, err) == (0, "")
+    assert frame["dataset"].unique().tolist() == ["helix-r3", "crescents"]
+    zeta = frame[(frame["mixer"] == "zeta") & (frame["dataset"] == "helix-r3")]
+    assert zeta["gamma"].tolist() == [0.0, 2.0, 4.0]
+    assert frame["mixer"].unique().tolist() == ["none", "mixup", "zeta"]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_files(run, tmp_path, ending):
+    out, plot = tmp_path / f"run.{ending}", tmp_path / "run.png"
+    command = ["sweep-id", "helix-r3", "--gamma", "2.4,4", *FAST, "--out", out, "--plot", plot]
+    code, printed, _ = run(*command)
+    assert code == 0
+    assert printed == f"wrote {out}, {tmp_path / 'run.json'}, {plot}\n"
+    settings = json.loads((tmp_path / "run.json").read_text())["sweeps"][0]
+    assert settings["n_points"] == 200
+    assert settings["device"] in ("cpu",) or settings["device"].startswith("cuda")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    before = out.read_bytes()
+    code, _, err = run(*command)
+    assert code == 2
+    assert "exists: give --resume to go on, --overwrite to begin anew or another name" in err
+    # Bad input touches nothing, with --overwrite neither.
+    assert run(*command, "--overwrite", "--batch-size", 1)[0] == 2
+    assert out.read_bytes() == before
+    assert (tmp_path / "run.journal").exists()
+    code, _, err = run(*command, "--resume", "--batch-size", 16)
+    assert code == 2
+    assert "batch_size=32, now 16" in err
+    assert run(*command, "--resume")[0] == 0
+    # Nothing was computed again: even the durations are the journal's.
+    assert out.read_bytes() == before
+    assert run(*command, "--overwrite", "--batch-size", 16)[0] == 0
+
+
+def test_own_files_and_all_mixers(run, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.normal(size=(60, 4)), y=rng.integers(0, 3, 60))
+    code, out, _ = run(
+        "sweep-id", tmp_path / "mine.npz", "--neighbors", "5,9", "--seeds", 2, "--gamma", 3,
+        "--mixer", "none,mixup,zeta,zeta-anchored", "--n-mix", 4, "--alpha", 0.5,
+        "--n-queries", 30, "--memory-limit", "64MiB", "--batch-size", 8,
+    )  # fmt: skip
+    frame = pd.read_csv(pd.io.common.StringIO(out))
+    assert code == 0
+    assert len(frame) == 4 * 2 * 2
+    assert frame["n_queries"].unique().tolist() == [30]
+    assert "zeta-anchored-T4" in set(frame["mixer"])
+
+
+def test_what_is_finished_is_kept_when_a_later_data_set_fails(run, tmp_path, monkeypatch):
+    from zmanifold.sweep.api import Sweep
+
+    whole = Sweep.run
+
+    def fail_on_the_second(self, **kwargs):
+        if self.name == "crescents":
+            raise MemoryError("no room")
+        return whole(self, **kwargs)
+
+    monkeypatch.setattr(Sweep, "run", fail_on_the_second)
+    out = tmp_path / "run.csv"
+    code, _, err = run("sweep-id", "helix-r3", "crescents", *FAST, "--gamma", 2, "--out", out)
+    assert code == 1
+    assert err == "zmanifold: failed: MemoryError: no room\n"
+    assert pd.read_csv(out)["dataset"].unique().tolist() == ["helix-r3"]
+
+
+def test_datasets_are_listed(run, tmp_path):
+    code, out, _ = run("datasets", "--data-dir", tmp_path)
+    frame = pd.read_csv(pd.io.common.StringIO(out)).set_index("name")
+    assert code == 0
+    assert frame.loc["digits", "here"] == "yes"
+    assert frame.loc["cifar10", "here"] == "no"
+    assert "cifar-10-binary.tar.gz" in frame.loc["cifar10", "where"]
+    assert "skdim:M7_Roll" in frame.index
+
+
+@pytest.mark.parametrize(
+    ("text", "gammas"),
+    [
+        ("0:15:5", [0, 5, 10, 15]),
+        ("0:0.3:0.1", [0, 0.1, 0.2, 0.3]),
+        ("1:2:0.7", [1, 1.7]),
+        ("2.8", [2.8]),
+        ("4, 2,4", [4, 2]),
+        ("3:3:1", [3]),
+    ],
+)
+def test_gamma_ranges(text, gammas):
+    assert parsing.parse_gammas(text) == gammas
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1048576", 2**20), ("512MiB", 2**29), ("1.5 GB", 3 * 2**29), ("2g", 2**31)]
+)
+def test_sizes(text, size):
+    assert parsing.parse_bytes(text) == size
+
+
+def test_a_failure_is_exit_1(run, monkeypatch):
+    from zmanifold.sweep import cells
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("the solver\ngave up")
+
+    monkeypatch.setattr(cells, "search", fail)
+    code, out, err = run("sweep-id", "helix-r3", *FAST)
+    assert (code, out) == (1, "")
+    assert err == (
+        "zmanifold: 18 of 18 cells failed, the first with RuntimeError: the solver gave up: "
+        "give --out, and --resume runs just those.\n"
+    )
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """A training and a test file whose labels are numbered otherwise: the test set lacks 'a'."""
+    rng = np.random.default_rng(0)
+    train_x, train_y = rng.normal(size=(60, 4)), np.array(["a", "b", "c"])[np.arange(60) % 3]
+    test_x, test_y = rng.normal(size=(10, 4)), np.array(["b", "c"])[np.arange(10) % 2]
+    np.savez(tmp_path / "train.npz", x=train_x, y=train_y)
+    np.savez(tmp_path / "test.npz", x=test_x, y=test_y)
+    soft = rng.dirichlet([1, 1, 1], 60)
+    np.savez(tmp_path / "soft.npz", x=train_x, y=soft)
+    np.savez(tmp_path / "codes.npz", x=test_x, y=np.arange(10) % 2 + 1)
+    return tmp_path, (train_x, train_y, soft, test_x, test_y)
+
+
+def test_vicinity_prints_means_and_writes_samples(run, sets):
+    folder, (train_x, train_y, _, test_x, test_y) = sets
+    expected = zm.vicinity(train_x, train_y, test_x, test_y, n_neighbors=(4, 9), metric="cosine")
+    command = ["vicinity", "--train", folder / "train.npz", "--test", folder / "test.npz"]
+    command += ["--k", "4,9", "--metric", "cosine", "--out", folder / "samples.parquet"]
+    code, out, err = run(*command)
+    assert (code, err) == (0, f"wrote {folder / 'samples.parquet'}, {folder / 'samples.json'}\n")
+    summary = pd.read_csv(pd.io.common.StringIO(out))
+    pd.testing.assert_frame_equal(summary, expected.summary())
+    frame = pd.read_parquet(folder / "samples.parquet")
+    pd.testing.assert_frame_equal(frame, expected.to_frame(), check_dtype=False)
+    settings = json.loads((folder / "samples.json").read_text())
+    assert (settings["n_train"], settings["n_test"], settings["metric"]) == (60, 10, "cosine")
+    assert settings["summary"][1]["n_same"] == pytest.approx(summary["n_same"][1])
+    code, _, err = run(*command)
+    assert code == 2
+    assert "exists: give --overwrite" in err
+    assert run(*command, "--overwrite")[0] == 0
+
+
+def test_vicinity_of_soft_labels(run, sets):
+    folder, (train_x, _, soft, test_x, _) = sets
+    expected = zm.vicinity(train_x, soft, test_x, np.arange(10) % 2 + 1).summary()
+    code, out, _ = run("vicinity", "--train", folder / "soft.npz", "--test", folder / "codes.npz")
+    assert code == 0
+    pd.testing.assert_frame_equal(pd.read_csv(pd.io.common.StringIO(out)), expected)
+
+
+@pytest.mark.parametrize("lines", [[], ["--lines"]])
+def test_vicinity_draws_an_embedding(run, tmp_path, lines):
+    data = zm.load_dataset("digits", n_samples=220, random_state=0)
+    np.savez(tmp_path / "train.npz", x=data.points[:200], y=data.labels[:200])
+    np.savez(tmp_path / "test.npz", x=data.points[200:], y=data.labels[200:])
+    command = ["vicinity", "--train", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
+    command += ["--metric", "cosine", "--k", 128, "--embed", tmp_path / "tsne.png", *lines]
+    code, _, err = run(*command)
+    assert (code, err) == (0, f"wrote {tmp_path / 'tsne.png'}\n")
+    assert (tmp_path / "tsne.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run(*command)
+    assert code == 2
+    assert "exists: give --overwrite" in err
+
+
+def test_train_prints_the_accuracy_and_writes_all(run, tmp_path):
+    out = tmp_path / "model.pt"
+    command = ["train", "digits", "--mixer", "zeta", "--gamma", "2.8", "--epochs", "2", "--n-train",
+               "300", "--batch-size", "50", "--out", out]  # fmt: skip
+    code, printed, err = run(*command)
+    assert (code, err) == (0, f"wrote {out}, {tmp_path / 'model.json'}\n")
+    assert printed.startswith("accuracy 0.")
+    assert " on 1497 test samples after " in printed
+    content = json.loads((tmp_path / "model.json").read_text())
+    assert f"{content['accuracy']:.4f}" in printed
+    assert content["mixer"] == repr(zm.ZetaMixup(2.8))
+    assert [row["epoch"] for row in content["history"]] == [1, 2]
+    assert run(*command)[0] == 2
+    assert run(*command, "--resume")[0] == 0
+    assert run(*command, "--resume", "--gamma", "4")[0] == 2
+    assert run(*command, "--overwrite", "--gamma", "4")[0] == 0
+
+
+def test_vicinity_takes_the_splits_of_a_folder(run, tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (4, 4), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{i}.png")
+    code, out, _ = run("vicinity", "--train", tmp_path, "--test", tmp_path, "--k", 3)
+    assert code == 0
+    assert pd.read_csv(pd.io.common.StringIO(out))["n_samples"].tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], *[[c, "--help"] for c in ("sweep-id", "train", "vicinity", "datasets")]],
+)
+def test_help_does_not_wait_for_torch(arguments):
+    code = (
+        f"import sys; sys.argv = ['zmanifold', *{arguments!r}]\n"
+        "from zmanifold.cli.app import _run\n"
+        "code = _run(sys.argv[1:])\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "zmanifold" in done.stdout
+    if arguments != ["--help"]:
+        assert "For example:" in done.stdout
+
+
+def test_the_installed_command_and_its_exit_codes(tmp_path):
+    def shell(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "zmanifold", *arguments], capture_output=True, text=True
+        )
+
+    assert shell("--version").stdout.startswith("zmanifold 0.")
+    wrong = shell("sweep-id", "nothing-here")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("zmanifold: unknown data set")
+    right = shell("sweep-id", "spirals", "--neighbors", "8", "--seeds", "1", "--gamma", "2")
+    assert right.returncode == 0
+    # No progress bar where nobody watches.
+    assert right.stderr == ""
+    assert right.stdout.startswith("dataset,mixer,gamma")

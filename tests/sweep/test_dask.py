@@ -1,0 +1,214 @@
+"""A Dask cluster on loopback gives the table that this process gives, whatever becomes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import zmanifold as zm
+from zmanifold._base.errors import InputError
+from zmanifold.sweep import api as sweep
+from zmanifold.sweep import dask as workers
+
+from processes import cells_in, shell
+
+distributed = pytest.importorskip("distributed")
+
+pytestmark = [
+    # Dask's own: threads and sockets that end with the process, not with the test.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+MIXERS = [None, *(zm.ZetaMixup(gamma) for gamma in (0.0, 1.0, 2.8, 6.0))]
+SETTINGS = {"mixers": MIXERS, "n_neighbors": (8, 20), "seeds": 2, "progress": False}
+
+
+def started(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli." + arguments[0], *map(str, arguments[1:])],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def cluster(folder, n_workers):
+    """A scheduler and workers in processes of their own; the workers can be killed."""
+    file = folder / "scheduler.json"
+    common = ["--scheduler-file", file]
+    host = ["--host", "127.0.0.1"]
+    scheduler = started("dask_scheduler", *common, *host, "--port", 0, "--no-dashboard")
+
+    def add():
+        given = [*common, *host, "--nthreads", 1, "--no-nanny", "--no-dashboard"]
+        return started("dask_worker", *given, "--local-directory", folder)
+
+    processes = [add() for _ in range(n_workers)]
+    try:
+        with distributed.Client(scheduler_file=str(file), timeout=60) as client:
+            client.wait_for_workers(n_workers, timeout=60)
+            yield client, processes, add
+    finally:
+        for process in [*processes, scheduler]:
+            process.kill()
+            process.wait()
+
+
+def numbers(result):
+    return result.to_frame().drop(columns="seconds")
+
+
+def kill_when(path, processes, least, then=lambda: None):
+    """Kill processes as soon as the journal has so many cells, and go on with something."""
+
+    def watch():
+        while cells_in(path) < least:
+            time.sleep(0.01)
+        for process in processes:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        then()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    return watcher
+
+
+def test_lost_workers_change_nothing(tmp_path):
+    X = zm.make_helix(20_000, random_state=0)[0]
+    serial = zm.sweep_id(X, **SETTINGS)
+    with cluster(tmp_path, 2) as (client, processes, add):
+        watcher = kill_when(tmp_path / "a.journal", processes[:1], 2)
+        one_left = zm.sweep_id(X, dask=client, journal=tmp_path / "a.journal", **SETTINGS)
+        watcher.join()
+        assert processes[0].wait() == -signal.SIGKILL
+        assert len(client.scheduler_info()["workers"]) == 1
+        pd.testing.assert_frame_equal(numbers(serial), numbers(one_left))
+        # The last one takes the data with it; a new one, which needs seconds to start, gets it
+        # again.
+        watcher = kill_when(
+            tmp_path / "b.journal", processes[1:], 2, lambda: processes.append(add())
+        )
+        with pytest.warns(UserWarning, match="no Dask worker is there: waiting for one"):
+            none_left = zm.sweep_id(X, dask=client, journal=tmp_path / "b.journal", **SETTINGS)
+        watcher.join()
+        pd.testing.assert_frame_equal(numbers(serial), numbers(none_left))
+
+
+def test_a_worker_lost_while_it_gets_the_data(tmp_path):
+    X = zm.make_helix(1000, random_state=0)[0]
+    with cluster(tmp_path, 2) as (client, processes, _), patience(60):
+        # It takes the data no more, but nobody knows yet.
+        processes[0].send_signal(signal.SIGSTOP)
+        threading.Timer(2, processes[0].kill).start()
+        found = zm.sweep_id(X, dask=client, **SETTINGS)
+    pd.testing.assert_frame_equal(numbers(found), numbers(zm.sweep_id(X, **SETTINGS)))
+
+
+@contextlib.contextmanager
+def patience(seconds):
+    """Fail where nothing would ever end."""
+
+    def give_up(*_):
+        raise AssertionError(f"nothing came in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_workers_on_this_machine(tmp_path, monkeypatch):
+    """Of a file too large to be held only the name travels; failures come back with reasons."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.normal(size=(900, 30)).astype(np.float32))
+    X = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with workers.connected("local:2") as client:
+        held = zm.sweep_id(X, dask=client, **SETTINGS)
+        monkeypatch.setattr(sweep, "holds", lambda *_: False)
+        streamed = zm.sweep_id(X, dask=client, **SETTINGS)
+        monkeypatch.undo()
+        pd.testing.assert_frame_equal(numbers(held), numbers(zm.sweep_id(X, **SETTINGS)))
+        pd.testing.assert_frame_equal(numbers(held), numbers(streamed))
+        mixers = {"whole": zm.Mixup(), "broken": FailsElsewhere(os.getpid())}
+        with pytest.warns(RuntimeWarning, match="2 of 4 cells failed, the first with ValueError"):
+            part = zm.sweep_id(X, dask=client, **SETTINGS | {"mixers": mixers, "seeds": 1})
+        assert {failure["mixer"] for failure in part.failures} == {"broken"}
+        assert part.failures[0]["reason"] == "ValueError: not here"
+        assert {row["mixer"] for row in part.rows} == {"whole"}
+
+
+class FailsElsewhere:
+    def __init__(self, pid):
+        self.pid = pid
+
+    def __call__(self, x, y):
+        if os.getpid() != self.pid:
+            raise ValueError("not here")
+        return x, y
+
+
+@pytest.mark.parametrize("where", ["local:0", "local:", "local:-1", "here", "tcp://", "", 3, None])
+def test_what_is_no_cluster_is_refused(where):
+    with pytest.raises(InputError, match=r"is no cluster: give tcp://HOST:PORT"):
+        workers.check_dask(where)
+
+
+def test_no_answer_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(workers, "_PATIENCE", 0.3)
+    with pytest.raises(InputError, match=r"no scheduler answers there \(.*\): give tcp://"):
+        zm.sweep_id(np.eye(40), mixers=[None], n_neighbors=3, dask="tcp://127.0.0.1:1")
+
+
+def test_without_dask(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'zmanifold\[distributed\]'"):
+        workers.check_dask("local:2")
+
+
+def test_two_clusters_beside_each_other():
+    """No port is wanted by both: distributed warns of that, and here a warning is an error."""
+    with workers.connected("local:1") as one, workers.connected("local:1") as other:
+        ports = {client.scheduler_info()["services"]["dashboard"] for client in (one, other)}
+    assert len(ports) == 2
+    assert 8787 not in ports
+
+
+def test_ctrl_c_ends_the_workers(tmp_path):
+    ran = shell(
+        "sweep-id", "digits", "--gamma", "0:15:0.05", "--dask", "local:2",
+        "--out", tmp_path / "a.csv", start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while cells_in(tmp_path / "a.journal") < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    # A terminal sends it to every process.
+    os.killpg(ran.pid, signal.SIGINT)
+    _, error = ran.communicate()
+    assert ran.returncode == 130, error
+    assert error.count("\n") == 1
+    assert "a.journal keeps what is finished, the same command with --resume goes on" in error
+    assert cells_in(tmp_path / "a.journal") >= 4
+    assert all_gone(ran.pid)
+
+
+def all_gone(group):
+    """Tell whether all processes of a group have ended, the workers a moment later."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False

@@ -1,0 +1,110 @@
+"""What is finished survives kills, folders that vanish or close, and a second process."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from processes import cells_in, shell, table_in, wait_for_cells, whole_table
+
+COMMAND = ["sweep-id", "helix-r3", "--n-samples", "4096", "--neighbors", "64", "--seeds", "2"]
+FOLDER = Path(__file__).parents[1]
+_CAP_DAC_OVERRIDE, _PR_CAPBSET_DROP = 1, 24
+
+
+def test_killed_at_random_moments(tmp_path):
+    kills = 30
+    ran = subprocess.run(
+        [sys.executable, FOLDER / "kills.py", tmp_path, str(kills), "0"],
+        env=os.environ | {"PYTHONPATH": str(FOLDER)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    lines = [line.split() for line in ran.stdout.splitlines() if not line.startswith("wrote")]
+    assert len(lines) == kills
+    assert all(code == "0" and same == "True" for _, _, code, same in lines), lines
+    assert any(0 < int(finished) < int(every) for finished, every, _, _ in lines), lines
+
+
+def as_user():
+    """Take from root what lets it write everywhere."""
+    if os.geteuid() == 0:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """A folder that as_user's processes cannot write to, once it has its mode."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    folder.chmod(0o555)
+    probe = [sys.executable, "-c", f"open({str(folder / 'x')!r}, 'w')"]
+    tried = subprocess.run(probe, preexec_fn=as_user, capture_output=True, check=False)
+    folder.chmod(0o755)
+    if tried.returncode == 0:
+        pytest.skip("nothing keeps this user from writing anywhere")
+    yield folder
+    folder.chmod(0o755)
+
+
+def check_table(path):
+    pd.testing.assert_frame_equal(table_in(path), whole_table(*COMMAND))
+
+
+def test_a_read_only_folder_is_refused_at_once(closed):
+    closed.chmod(0o555)
+    ran = shell(*COMMAND, "--out", closed / "a.csv", preexec_fn=as_user)
+    out, error = ran.communicate()
+    assert (ran.returncode, out) == (2, "")
+    assert error.count("\n") == 1
+    assert "cannot be written (Permission denied): choose another folder" in error
+
+
+def test_a_folder_that_is_closed_in_the_middle(closed):
+    ran = shell(*COMMAND, "--out", closed / "a.csv", preexec_fn=as_user)
+    wait_for_cells(closed / "a.journal", 3)
+    closed.chmod(0o555)
+    out, error = ran.communicate()
+    assert (ran.returncode, out) == (1, "")
+    assert error.count("\n") == 1
+    assert "a.journal' cannot be written" in error
+    assert "what it holds is safe" in error
+    closed.chmod(0o755)
+    assert 3 <= cells_in(closed / "a.journal") < 36
+    resumed = shell(*COMMAND, "--out", closed / "a.csv", "--resume")
+    assert resumed.communicate()[1] == ""
+    check_table(closed / "a.csv")
+
+
+def test_a_folder_that_is_removed_in_the_middle(tmp_path):
+    """What is finished can no longer be found there: it is printed."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    ran = shell(*COMMAND, "--out", folder / "a.csv")
+    wait_for_cells(folder / "a.journal", 3)
+    shutil.rmtree(folder)
+    out, error = ran.communicate()
+    assert ran.returncode == 1
+    assert error.count("\n") == 1
+    assert "a.journal' is gone: its finished cells go to the output." in error
+    assert not folder.exists()
+    kept = table_in(io.StringIO(out))
+    assert 3 <= len(kept) < 36
+    assert len(kept.merge(whole_table(*COMMAND))) == len(kept)
+
+
+def test_two_commands_on_one_journal(tmp_path):
+    both = [shell(*COMMAND, "--out", tmp_path / "a.csv", "--resume") for _ in range(2)]
+    for ran in both:
+        _, error = ran.communicate()
+        assert ran.returncode == 0, error
+    assert cells_in(tmp_path / "a.journal") == 36
+    check_table(tmp_path / "a.csv")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "a.json", "a.journal"}

@@ -1,0 +1,31 @@
+from . import datasets as datasets
+from . import dimension as dimension
+from . import measures as measures
+from . import mixers as mixers
+from . import neighbors as neighbors
+from . import plotting as plotting
+from . import sweep as sweep
+from . import training as training
+from .datasets import Dataset as Dataset
+from .datasets import load_dataset as load_dataset
+from .datasets import make_crescents as make_crescents
+from .datasets import make_helix as make_helix
+from .datasets import make_paraboloid as make_paraboloid
+from .datasets import make_spirals as make_spirals
+from .dimension import LocalPCA as LocalPCA
+from .dimension import local_spectra as local_spectra
+from .measures import MixedSetMetrics as MixedSetMetrics
+from .measures import VicinityResult as VicinityResult
+from .measures import mixed_set_metrics as mixed_set_metrics
+from .measures import vicinity as vicinity
+from .mixers import Mixup as Mixup
+from .mixers import ZetaMixup as ZetaMixup
+from .mixers import gamma_from_lambda as gamma_from_lambda
+from .mixers import gamma_min as gamma_min
+from .mixers import mix as mix
+from .mixers import mixed_set as mixed_set
+from .neighbors import kneighbors as kneighbors
+from .sweep import SweepResult as SweepResult
+from .sweep import sweep_id as sweep_id
+
+__version__: str

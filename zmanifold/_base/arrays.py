@@ -1,0 +1,434 @@
+"""The boundary: whatever the user has becomes a checked tensor here, once."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Shaped
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zmanifold._base.errors import InputError
+from zmanifold._base.parallel import chunks
+
+__all__ = [
+    "as_array",
+    "as_points",
+    "as_real_tensor",
+    "as_rows",
+    "as_set_of",
+    "check_dense",
+    "check_points",
+    "largest_magnitude",
+    "point_dtype",
+    "rescaled",
+    "scale_exponent",
+    "shifted",
+]
+
+# float32 holds every value of these exactly, at half of float64's memory.
+_EXACT_IN_FLOAT32 = {
+    torch.float32,
+    torch.bool,
+    torch.uint8,
+    torch.uint16,
+    torch.int8,
+    torch.int16,
+    torch.float16,
+    torch.bfloat16,
+}
+
+# The most entries of which a mask is made at a time.
+_MASKED = 2**24
+
+# Up to here a sum of squares stays far from overflow and underflow.
+_SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
+
+# Scaled sets are as large as squares allow: differences much smaller keep theirs, too.
+_SCALED_EXPONENT = 480
+
+
+def as_points(
+    X: Any,
+    *,
+    name: str = "X",
+    min_samples: int = 2,
+    min_features: int = 1,
+    device: torch.device | None = None,
+) -> Float[Tensor, "n d"]:
+    """Turn the user's array into a finite, contiguous float32 or float64 tensor (n, d).
+
+    Parameters
+    ----------
+    X : array-like or torch.Tensor of shape (n, d)
+        Points. Integers of up to 16 bits and half floats become float32, which holds them
+        exactly; wider integers become float64. float32 and float64 stay as they are, and share
+        memory with `X` where that is contiguous and already on `device`.
+    name : str, default="X"
+        What the array is called in messages.
+    min_samples : int, default=2
+        The smallest n allowed.
+    min_features : int, default=1
+        The smallest d allowed.
+    device : torch.device, optional
+        Where the tensor shall be; by default where the data is.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, d)
+        The points.
+
+    Raises
+    ------
+    InputError
+        If the array is not numeric, not real, not finite, not 2-D, or too small.
+
+    Examples
+    --------
+    >>> from zmanifold._base.arrays import as_points
+    >>> as_points([[0, 1], [2, 3]]).dtype
+    torch.float64
+    """
+    tensor = check_points(X, name=name, min_samples=min_samples, min_features=min_features)
+    where = device if device is not None else tensor.device
+    return tensor.to(point_dtype(tensor)).to(where).contiguous()
+
+
+def point_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the float type in which points of a tensor's type are computed with.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.arrays import point_dtype
+    >>> point_dtype(torch.zeros(2, dtype=torch.uint8)), point_dtype(torch.zeros(2).long())
+    (torch.float32, torch.float64)
+    """
+    return torch.float32 if tensor.dtype in _EXACT_IN_FLOAT32 else torch.float64
+
+
+def check_points(
+    X: Any, *, name: str = "X", min_samples: int = 2, min_features: int = 1
+) -> Shaped[Tensor, "n d"]:
+    """Check the user's array as `as_points` does, but leave its type and place.
+
+    Parameters and errors are those of `as_points`.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, d)
+        Finite and real. A memory-mapped array is not read into memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold._base.arrays import check_points
+    >>> check_points(np.zeros((2, 3), np.uint8)).dtype
+    torch.uint8
+    """
+    tensor = as_real_tensor(X, name)
+    if tensor.ndim != 2:
+        raise InputError(
+            f"{name} has {tensor.ndim} dimension(s) but must be 2-D, (points, features): "
+            "reshape it, x.reshape(len(x), -1) for images."
+        )
+    n, d = tensor.shape
+    if n < min_samples:
+        raise InputError(
+            f"{name} has {n} point(s) (n_samples={n}) but at least {min_samples} "
+            f"{'is' if min_samples == 1 else 'are'} needed: give more rows."
+        )
+    if d < min_features:
+        raise InputError(
+            f"{name} has {d} feature(s) (shape=({n}, {d})) while a minimum of {min_features} is "
+            "required: give more columns."
+        )
+    if tensor.is_floating_point() and not math.isfinite(largest_magnitude(tensor)):
+        # Row by row of a mapped array: a mask of all of it might not fit into memory.
+        parts = list(chunks(n, _MASKED // d))
+        counts = [int((~tensor[part].isfinite()).sum()) for part in parts]
+        first = parts[next(i for i, count in enumerate(counts) if count)]
+        row, column = (~tensor[first].isfinite()).nonzero()[0].tolist()
+        value = tensor[first][row, column].item()
+        raise InputError(
+            f"{name} holds {sum(counts)} NaN or inf, the first is {value} at row "
+            f"{first.start + row}, column {column}: remove or impute them."
+        )
+    return tensor
+
+
+def as_set_of(
+    arrays: Mapping[str, Any], *, device: str | torch.device, least: tuple[int, ...]
+) -> list[Float[Tensor, "_ d"]]:
+    """Turn several of the user's arrays into points of one space: one width, one dtype.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array-like or torch.Tensor
+        The arrays by the names they have in messages.
+    device : str or torch.device
+        Where the tensors shall be.
+    least : tuple of int
+        The fewest rows allowed in each.
+
+    Returns
+    -------
+    list of torch.Tensor
+        As `as_points` makes them, in float64 if any of them is.
+
+    Raises
+    ------
+    InputError
+        If one is no array of points, or their numbers of features differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.arrays import as_set_of
+    >>> a, b = as_set_of({"a": [[1.0]], "b": [[2.0]]}, device=torch.device("cpu"), least=(1, 1))
+    >>> b
+    tensor([[2.]], dtype=torch.float64)
+    """
+    points = [
+        as_points(array, name=name, min_samples=count, device=torch.device(device))
+        for (name, array), count in zip(arrays.items(), least, strict=True)
+    ]
+    names = list(arrays)
+    for name, other in zip(names[1:], points[1:], strict=True):
+        if other.shape[1] != points[0].shape[1]:
+            raise InputError(
+                f"{name} has {other.shape[1]} features but {names[0]} has {points[0].shape[1]}: "
+                "give both the same features."
+            )
+    dtype = torch.float64 if any(p.dtype == torch.float64 for p in points) else torch.float32
+    return [p.to(dtype) for p in points]
+
+
+def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor, " q"]:
+    """Turn row numbers into a checked int64 tensor.
+
+    Parameters
+    ----------
+    rows : array-like of int, shape (q,)
+        Row numbers of the data, each in 0..n_points - 1; repeats are allowed.
+    n_points : int
+        The number of rows of the data.
+    name : str, default="queries"
+        What the array is called in messages.
+
+    Returns
+    -------
+    torch.Tensor of shape (q,)
+        The same numbers, on the CPU.
+
+    Raises
+    ------
+    InputError
+        If they are not whole numbers in range, or none is given.
+
+    Examples
+    --------
+    >>> from zmanifold._base.arrays import as_rows
+    >>> as_rows([0, 2], 3)
+    tensor([0, 2])
+    """
+    array = as_array(rows, name)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"{name} has shape {array.shape} and dtype {array.dtype} but must be a 1-D array of "
+            "row numbers: give integers, np.flatnonzero(mask) for a mask."
+        )
+    if array.size == 0:
+        raise InputError(f"{name} is empty: give at least one row number, or None for all rows.")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= n_points:
+        raise InputError(
+            f"{name} holds row {low if low < 0 else high} but the data has rows 0 to "
+            f"{n_points - 1}: give row numbers in that range."
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], ...], int]:
+    """Bring extreme magnitudes back to where squares neither overflow nor vanish.
+
+    Parameters
+    ----------
+    *sets : torch.Tensor of shape (n, d)
+        Finite points of one dtype; all sets get the same scale.
+
+    Returns
+    -------
+    scaled : tuple of torch.Tensor
+        points * 2**-exponent, float64 where that was needed, else the sets themselves. Squares
+        of differences below 2**-511 (of scaled points) underflow all the same.
+    exponent : int
+        0 for ordinary data. A power of two changes no digit, so distances and eigenvalues
+        scale back exactly.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.arrays import rescaled
+    >>> rescaled(torch.ones(2, 2))[1]
+    0
+    """
+    exponent = scale_exponent(max(map(largest_magnitude, sets)), sets[0].dtype)
+    return tuple(shifted(p, exponent) for p in sets), exponent
+
+
+def scale_exponent(largest: float, dtype: torch.dtype) -> int:
+    """Return the exponent of the power of two to divide points by; 0 for ordinary data.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.arrays import scale_exponent
+    >>> scale_exponent(3.0, torch.float64), scale_exponent(2.0**400, torch.float64)
+    (0, -79)
+    """
+    exponent = math.frexp(largest)[1]
+    if largest == 0 or abs(exponent) < _SAFE_EXPONENT[dtype]:
+        return 0
+    return exponent - _SCALED_EXPONENT
+
+
+def shifted(points: Float[Tensor, "n d"], exponent: int) -> Float[Tensor, "n d"]:
+    """Return points * 2**-exponent in float64, or the points themselves for an exponent of 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.arrays import shifted
+    >>> shifted(torch.full((1, 1), 2.0), 3)
+    tensor([[0.2500]], dtype=torch.float64)
+    """
+    if exponent == 0:
+        return points
+    # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
+    half = exponent // 2
+    return points.double() * 2.0**-half * 2.0 ** (half - exponent)
+
+
+def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
+    """Return the largest absolute value, NaN if there is a NaN, without a temporary.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.arrays import largest_magnitude
+    >>> largest_magnitude(torch.tensor([[-3.0, 2.0]]))
+    3.0
+    """
+    if points.device.type == "cpu" and points.dtype != torch.bfloat16:
+        # NumPy leaves no threads behind that wait for more work and hold up those of a search.
+        array = points.numpy()
+        low, high = array.min(), array.max()
+    else:
+        low, high = points.aminmax()
+    return max(abs(float(low)), abs(float(high)), key=lambda m: (math.isnan(m), m))
+
+
+def as_real_tensor(X: Any, name: str) -> Tensor:
+    """Return a real numeric tensor of any shape, or say why `X` is none.
+
+    Examples
+    --------
+    >>> from zmanifold._base.arrays import as_real_tensor
+    >>> as_real_tensor([[1, 2]], "X")
+    tensor([[1, 2]])
+    """
+    if isinstance(X, Tensor):
+        check_dense(X, name)
+        if X.is_complex():
+            raise InputError(
+                f"{name} is complex. Complex data not supported: stack x.real and x.imag."
+            )
+        # The imaginary part of a conjugate is a view that NumPy cannot read.
+        return X.detach().resolve_neg()
+    if hasattr(X, "toarray") and not isinstance(X, np.ndarray):
+        raise InputError(
+            f"{name} is a sparse matrix but must be dense: convert it with {name}.toarray()."
+        )
+    if np.ma.is_masked(X):
+        raise InputError(f"{name} is masked: drop or impute what is missing, {name}.filled(...).")
+    try:
+        array = np.asarray(X)
+    except ValueError:
+        raise InputError(
+            f"{name} has rows of unequal length: give every point the same features."
+        ) from None
+    except (RuntimeError, TypeError):
+        # Tensors in a list, on a GPU or of a type that NumPy has not.
+        raise InputError(
+            f"{name} is a {type(X).__name__} that NumPy cannot read: give one array or tensor, "
+            f"torch.stack({name}) for tensors."
+        ) from None
+    if array.dtype.kind == "c":
+        raise InputError(f"{name} is complex. Complex data not supported: stack x.real and x.imag.")
+    if array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{name} has dtype {array.dtype} but must hold real numbers: convert it with "
+            "np.asarray(x, dtype=float)."
+        )
+    if array.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
+    if any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    with warnings.catch_warnings():
+        # A read-only array (a memory map, say) is safe here: points are never written to.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def as_array(values: Any, name: str) -> NDArray[Any]:
+    """Return an array of any type and shape; what is none, rows of unequal length say, has no axes.
+
+    Examples
+    --------
+    >>> from zmanifold._base.arrays import as_array
+    >>> as_array([1, 2], "queries"), as_array([[1], [2, 3]], "queries").shape
+    (array([1, 2]), ())
+    """
+    if isinstance(values, Tensor):
+        check_dense(values, name)
+        values = values.detach().cpu().resolve_neg()
+        # NumPy has no bfloat16.
+        values = values.double() if values.is_floating_point() else values
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} is masked: leave out what is missing, {name}.compressed().")
+    try:
+        return np.asarray(values)
+    except (RuntimeError, TypeError, ValueError):
+        return np.empty((), dtype=object)
+
+
+def check_dense(tensor: Tensor, name: str) -> None:
+    """Raise InputError for what is no tensor, or one whose values cannot be read as they lie.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.arrays import check_dense
+    >>> check_dense(torch.zeros(2), "X")
+    """
+    if not isinstance(tensor, Tensor):
+        raise InputError(
+            f"{name} is a {type(tensor).__name__} but mixers take tensors: convert it with "
+            f"torch.as_tensor({name})."
+        )
+    if tensor.is_nested:
+        raise InputError(f"{name} has rows of unequal length: give every point the same features.")
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        raise InputError(
+            f"{name} is a sparse or quantized tensor: convert it with {name}.to_dense()."
+        )
+    if tensor.device.type == "meta":
+        raise InputError(f"{name} is a tensor without values (device 'meta'): give its values.")

@@ -1,0 +1,131 @@
+"""Matrix products on a CPU by the fastest of the libraries that torch has."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = [
+    "full_precision",
+    "multiplies_half_tiles",
+    "multiplies_halves",
+    "multiplies_slowly",
+    "product",
+    "product_is_faster",
+]
+
+
+def multiplies_halves() -> bool:
+    """Tell whether this CPU has instructions for products in bfloat16.
+
+    Examples
+    --------
+    >>> from zmanifold._base.matmul import multiplies_halves
+    >>> multiplies_halves() in (True, False)
+    True
+    """
+    has_product = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_product and _has_instructions("avx512_bf16")
+
+
+def multiplies_half_tiles() -> bool:
+    """Tell whether this CPU multiplies whole tiles in bfloat16 (AMX), not just vectors.
+
+    Examples
+    --------
+    >>> from zmanifold._base.matmul import multiplies_half_tiles
+    >>> multiplies_half_tiles() in (True, False)
+    True
+    """
+    return multiplies_halves() and _has_instructions("amx_tile")
+
+
+def multiplies_slowly() -> bool:
+    """Tell whether this CPU has vectors of 256 bits, but none of 512.
+
+    Examples
+    --------
+    >>> from zmanifold._base.matmul import multiplies_slowly
+    >>> multiplies_slowly() in (True, False)
+    True
+    """
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def _has_instructions(name: str) -> bool:
+    supported = getattr(torch.cpu, f"_is_{name}_supported", None)
+    return supported is not None and bool(supported())
+
+
+def product(a: Float[Tensor, "p d"], b: Float[Tensor, "q d"]) -> Float[Tensor, "p q"]:
+    """Return a @ b.T through the library of torch's that is the fastest for large ones.
+
+    Both are float32, or both bfloat16: then sums are in float32 and rounded in the end. That
+    library is oneDNN where MKL does without instructions that the CPU has (AVX-512, and on other
+    makers' than Intel's its best loops for AVX2), which gives a sixth more products a second.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.matmul import product
+    >>> product(torch.ones(1, 2), torch.ones(3, 2))
+    tensor([[2., 2., 2.]])
+    """
+    linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if linear is None or not _suits_onednn(a.dtype):
+        return (a.float() @ b.float().mT).to(a.dtype)
+    made: Tensor = linear(a, b, None, "none", [], "")
+    return made
+
+
+def _suits_onednn(dtype: torch.dtype) -> bool:
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability == "AVX2":
+        return dtype == torch.float32 and not _has_intel_cpu()
+    return capability == "AVX512"
+
+
+def product_is_faster(p: int, d: int, q: int) -> bool:
+    """Tell whether `product` of (p, d) and (q, d) takes a CPU less time than torch.matmul.
+
+    That has MKL, which keeps AVX-512 to Intel's CPUs. There, and where a CPU has no AVX-512, it is
+    the faster one, but for few rows of many columns (a batch of 32 large images), where reading
+    them is what takes the time.
+
+    Examples
+    --------
+    >>> from zmanifold._base.matmul import product_is_faster
+    >>> product_is_faster(8, 8, 8)
+    False
+    """
+    if _has_intel_cpu() or multiplies_slowly():
+        return p * d <= 2**10 and q >= 2**15
+    return p * d * q >= 2**21
+
+
+@cache
+def _has_intel_cpu() -> bool:
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            described = file.read(1024)
+    except OSError:
+        described = platform.processor()
+    return "GenuineIntel" in described
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep float32 products in float32: the error bound does not hold for TF32 or bfloat16."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,45 @@
+"""A progress bar for people, nothing for pipes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+__all__ = ["progress_bar"]
+
+
+@contextlib.contextmanager
+def progress_bar(wanted: bool, total: int, name: str) -> Iterator[Callable[..., object]]:
+    """Yield a function that advances a bar by some steps; it is only drawn for a person.
+
+    Examples
+    --------
+    >>> from zmanifold._base.progress import progress_bar
+    >>> with progress_bar(True, 3, "work") as advance:
+    ...     advance()
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not wanted or not (console.is_terminal or console.is_jupyter):
+        yield lambda steps=1: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda steps=1: bar.advance(task, steps)

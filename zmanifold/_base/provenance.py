@@ -1,0 +1,67 @@
+"""What a result was computed with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+__all__ = ["device_name", "environment"]
+
+_PACKAGES = ("zmanifold", "torch", "numpy", "scipy", "scikit-learn", "pandas")
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device as results show it: "cpu", or "cuda" with the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.provenance import device_name
+    >>> device_name(torch.device("cpu"))
+    'cpu'
+    """
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return device.type
+
+
+def environment() -> dict[str, object]:
+    """Return versions, platform, processor and threads, ready for JSON.
+
+    Processors of other makers round sums otherwise: a trained network is not the same on them.
+
+    Examples
+    --------
+    >>> from zmanifold._base.provenance import environment
+    >>> sorted(environment())
+    ['cpu', 'cpus', 'platform', 'python', 'threads', 'versions']
+    """
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    # It names the build, "+cpu" or "+cu130", which the installed package's own version may lack.
+    versions["torch"] = str(torch.__version__)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _processor(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or "unknown")

@@ -1,0 +1,23 @@
+"""Unit roundoffs, and the error of sums of products."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+__all__ = ["UNIT_ROUNDOFF", "sum_error"]
+
+UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+
+
+def sum_error(n_terms: int, unit: float) -> float:
+    """Return the relative error of a sum of products in any order (Higham's gamma).
+
+    Examples
+    --------
+    >>> from zmanifold._base.rounding import sum_error
+    >>> sum_error(1, 0.25), sum_error(8, 0.25)
+    (0.3333333333333333, inf)
+    """
+    return n_terms * unit / (1 - n_terms * unit) if n_terms * unit < 0.5 else math.inf

@@ -1,0 +1,88 @@
+"""Text that people type, turned into numbers."""
+
+from __future__ import annotations
+
+import re
+
+from zmanifold._base.errors import InputError
+
+__all__ = ["parse_bytes", "parse_gammas", "parse_integers", "parse_list"]
+
+_MOST_GAMMAS = 10_000
+_BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def parse_list(text: str) -> list[str]:
+    """Split at commas.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.options import parse_list
+    >>> parse_list("none, zeta,")
+    ['none', 'zeta']
+    """
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def parse_gammas(text: str) -> list[float]:
+    """Read START:STOP:STEP (both ends in) or a list.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.options import parse_gammas
+    >>> parse_gammas("0:1:0.25"), parse_gammas("2.4,4")
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [2.4, 4.0])
+    """
+    rule = (
+        "give START:STOP:STEP with 0 <= START <= STOP, STEP > 0 and at most "
+        f"{_MOST_GAMMAS} values, or numbers >= 0 by commas"
+    )
+    try:
+        if ":" in text:
+            start, stop, step = map(float, text.split(":"))
+            in_range = 0 <= start <= stop < 1e6 and 1e-6 <= step < 1e6
+            if not in_range or stop - start >= step * _MOST_GAMMAS:
+                raise InputError(
+                    f"--gamma {text} is empty, reversed, negative or too fine: {rule}."
+                )
+            # A step that misses the end by rounding alone still reaches it.
+            count = int((stop - start) / step + 1e-9) + 1
+            return [round(start + i * step, 10) for i in range(count)]
+        values = list(dict.fromkeys(map(float, parse_list(text))))
+    except InputError:
+        raise
+    except ValueError:
+        raise InputError(f"--gamma {text} is not a range or a list of numbers: {rule}.") from None
+    if not values or not all(0 <= value < 1e6 for value in values):
+        raise InputError(f"--gamma {text} is empty or holds a number outside [0, 1e6): {rule}.")
+    return values
+
+
+def parse_integers(option: str, text: str) -> list[int]:
+    """Read whole numbers, separated by commas.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.options import parse_integers
+    >>> parse_integers("--neighbors", "8,128")
+    [8, 128]
+    """
+    try:
+        return [int(item) for item in parse_list(text)]
+    except ValueError:
+        raise InputError(f"{option} {text} is not a list of whole numbers: give 8,128.") from None
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size in bytes, with a binary unit.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.options import parse_bytes
+    >>> parse_bytes("2GiB"), parse_bytes("1.5k")
+    (2147483648, 1536)
+    """
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not match:
+        raise InputError(f"--memory-limit {text} is not a size: give 512MiB or 2GiB.")
+    return int(float(match[1]) * _BINARY_UNITS[match[2]])

@@ -1,0 +1,10 @@
+from .load import Availability as Availability
+from .load import Dataset as Dataset
+from .load import available_datasets as available_datasets
+from .load import has_splits as has_splits
+from .load import hold_out as hold_out
+from .load import load_dataset as load_dataset
+from .manifolds import make_crescents as make_crescents
+from .manifolds import make_helix as make_helix
+from .manifolds import make_paraboloid as make_paraboloid
+from .manifolds import make_spirals as make_spirals

@@ -1,0 +1,318 @@
+"""What surrounds a sample: the training samples nearest to it and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zmanifold._base.arrays import as_set_of
+from zmanifold._base.checks import as_counts, check_n_neighbors, resolve_device
+from zmanifold._base.errors import InputError
+from zmanifold._base.labels import Labels, as_labels, entropy, name_some
+from zmanifold._base.memory import working_memory
+from zmanifold._base.parallel import chunks
+from zmanifold.neighbors import MetricSpace, check_metric, search
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["VicinityResult", "neighborhood_distributions", "vicinity"]
+
+
+@dataclass(frozen=True, eq=False)
+class VicinityResult:
+    """What `vicinity` found around q test samples, for r neighbourhood sizes and K classes.
+
+    Attributes
+    ----------
+    n_neighbors : tuple of int
+        The neighbourhood sizes, in the order given.
+    metric : str
+        The metric of all distances.
+    classes : ndarray of shape (K,)
+        The classes, ascending; `labels` and the last axis of `class_counts` number them.
+    labels : ndarray of int64, shape (q,)
+        Each test sample's class.
+    indices : ndarray of int64, shape (q, max(n_neighbors))
+        Row numbers of the nearest training samples, nearest first.
+    distances : ndarray of float64, shape (q, max(n_neighbors))
+        Their distances.
+    class_counts : ndarray of int64, shape (r, q, K)
+        Neighbours of each class; a soft label counts for its largest entry.
+    label_mass : ndarray of float64, shape (r, q)
+        The neighbours' mean label mass on the test sample's class.
+    entropy : ndarray of float64, shape (r, q)
+        Entropy, in nats, of the neighbours' mean label distribution.
+    own_distance, other_distance : ndarray of float64, shape (q,)
+        Distance to the nearest training sample of the test sample's class, and of any other.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> X, y = zm.make_crescents(200, random_state=0)
+    >>> result = zm.vicinity(X[:150], y[:150], X[150:], y[150:])
+    >>> result.class_counts.shape
+    (2, 50, 2)
+    """
+
+    n_neighbors: tuple[int, ...]
+    metric: str
+    classes: NDArray[Any]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    distances: NDArray[np.float64]
+    class_counts: NDArray[np.int64]
+    label_mass: NDArray[np.float64]
+    entropy: NDArray[np.float64]
+    own_distance: NDArray[np.float64]
+    other_distance: NDArray[np.float64]
+
+    @property
+    def n_same(self) -> NDArray[np.int64]:
+        """Neighbours of the test sample's own class, shape (r, q)."""
+        return np.take_along_axis(self.class_counts, self.labels[None, :, None], 2)[:, :, 0]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the tidy table, one row a test sample and neighbourhood size.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns sample (its row number), label, n_neighbors, n_same (neighbours of its
+            class), label_mass, entropy, own_distance, other_distance, and count_C for each
+            class C.
+        """
+        import pandas as pd
+
+        r, q, _ = self.class_counts.shape
+        columns = {
+            "sample": np.tile(np.arange(q), r),
+            "label": np.tile(self.classes[self.labels], r),
+            "n_neighbors": np.repeat(self.n_neighbors, q),
+            "n_same": self.n_same.ravel(),
+            "label_mass": self.label_mass.ravel(),
+            "entropy": self.entropy.ravel(),
+            "own_distance": np.tile(self.own_distance, r),
+            "other_distance": np.tile(self.other_distance, r),
+        }
+        counts = {
+            f"count_{name}": self.class_counts[:, :, i].ravel()
+            for i, name in enumerate(self.classes)
+        }
+        return pd.DataFrame(columns | counts)
+
+    def summary(self) -> pd.DataFrame:
+        """Return means over the test samples, one row a neighbourhood size.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns n_neighbors, n_samples; n_same, label_mass, entropy, own_distance and
+            other_distance (means); majority (share of the samples whose class outnumbers every
+            other one among the neighbours) and nearer_own (share whose nearest training sample
+            of their own class is strictly nearer than that of any other).
+        """
+        import pandas as pd
+
+        others = self.class_counts.copy()
+        np.put_along_axis(others, self.labels[None, :, None], -1, 2)
+        return pd.DataFrame(
+            {
+                "n_neighbors": self.n_neighbors,
+                "n_samples": len(self.labels),
+                "n_same": self.n_same.mean(axis=1),
+                "majority": (self.n_same > others.max(axis=2)).mean(axis=1),
+                "label_mass": self.label_mass.mean(axis=1),
+                "entropy": self.entropy.mean(axis=1),
+                "own_distance": self.own_distance.mean(),
+                "other_distance": self.other_distance.mean(),
+                "nearer_own": (self.own_distance < self.other_distance).mean(),
+            }
+        )
+
+
+def vicinity(
+    train_x: Any,
+    train_y: Any,
+    test_x: Any,
+    test_y: Any,
+    *,
+    n_neighbors: int | Iterable[int] = (8, 16),
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    device: str | torch.device = "auto",
+    memory_limit: int | None = None,
+) -> VicinityResult:
+    """Look at the training samples that surround each test sample, and at their labels.
+
+    This is what Figures 7 and 8 of the ζ-mixup paper [1]_ draw: a test sample is likely to be
+    classified right where its neighbours have its class.
+
+    Parameters
+    ----------
+    train_x : array-like or torch.Tensor of shape (n, d)
+        Training samples, original or mixed, in input or in feature space.
+    train_y : array-like of shape (n,) or (n, K)
+        Their labels: integers or strings, or soft labels, whose columns are the classes 0..K-1.
+        The class of a soft label is its largest entry.
+    test_x : array-like or torch.Tensor of shape (q, d)
+        Test samples, a set apart from the training set.
+    test_y : array-like of shape (q,)
+        Their classes; each has at least one training sample.
+    n_neighbors : int or iterable of int, default=(8, 16)
+        Neighbourhood sizes k, 1 <= k <= n.
+    metric : {"euclidean", "cosine"}, default="euclidean"
+        "cosine" is the cosine distance 1 - cos(x, y); it refuses zero vectors.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes the tensor's own device, or a GPU if there is one.
+    memory_limit : int, optional
+        Bytes of working memory above the data; results do not depend on it.
+
+    Returns
+    -------
+    VicinityResult
+        `to_frame()` gives the table of the samples, `summary()` the means.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range; the message says which.
+
+    References
+    ----------
+    .. [1] K. Abhishek, C. J. Brown and G. Hamarneh, "Multi-sample ζ-mixup: richer, more
+       realistic synthetic samples from a p-series interpolant", Journal of Big Data 11, 2024.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> train_x, train_y = [[0.0], [1.0], [2.0], [9.0]], ["a", "a", "b", "b"]
+    >>> result = zm.vicinity(train_x, train_y, [[1.4]], ["a"], n_neighbors=3)
+    >>> result.to_frame()[["n_same", "own_distance", "count_a", "count_b"]].round(3).values
+    array([[2. , 0.4, 2. , 1. ]])
+    """
+    check_metric(metric)
+    where = resolve_device(device, like=train_x)
+    train, test = as_set_of({"train_x": train_x, "test_x": test_x}, device=where, least=(2, 1))
+    k_values = as_counts("n_neighbors", n_neighbors, least=1)
+    for k in k_values:
+        check_n_neighbors(k, len(train), apart=True)
+    train_labels, own = _checked_labels(train_y, len(train), test_y, len(test))
+    memory = working_memory(memory_limit, where)
+    space = MetricSpace.of(metric, train_x=train, test_x=test)
+    train, test = space.points
+
+    codes, own = train_labels.codes.to(where), own.to(where)
+    found, indices = search(train, max(k_values), queries=test, memory=memory)
+    same = codes[indices] == own[:, None]
+    distances = {}
+    for name, is_kin in (("own", same), ("other", ~same)):
+        nearest = found.gather(1, is_kin.double().argmax(dim=1, keepdim=True))[:, 0]
+        left = ~is_kin.any(dim=1)
+        _search_kin(train, codes, test, own, nearest, left, name == "own", memory)
+        distances[name] = space.measured(nearest)
+
+    counts, mass, entropies = [], [], []
+    for k in k_values:
+        near = indices[:, :k]
+        counts.append(_class_counts(codes[near], len(train_labels.classes)))
+        mean = neighborhood_distributions(train_labels, near, memory)
+        mass.append(mean.gather(1, own[:, None])[:, 0])
+        entropies.append(entropy(mean))
+    return VicinityResult(
+        n_neighbors=tuple(k_values),
+        metric=metric,
+        classes=train_labels.classes,
+        labels=own.cpu().numpy(),
+        indices=indices.cpu().numpy(),
+        distances=space.measured(found).cpu().numpy(),
+        class_counts=torch.stack(counts).cpu().numpy(),
+        label_mass=torch.stack(mass).cpu().numpy(),
+        entropy=torch.stack(entropies).cpu().numpy(),
+        own_distance=distances["own"].cpu().numpy(),
+        other_distance=distances["other"].cpu().numpy(),
+    )
+
+
+def neighborhood_distributions(
+    labels: Labels, indices: Int64[Tensor, "q k"], memory: int
+) -> Float64[Tensor, "q K"]:
+    """Return the mean label distribution of each neighbourhood, without checks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.labels import as_labels
+    >>> from zmanifold.measures._vicinity import neighborhood_distributions
+    >>> labels = as_labels([0, 0, 1], 3, name="y")
+    >>> neighborhood_distributions(labels, torch.tensor([[0, 2], [0, 1]]), 2**20)
+    tensor([[0.5000, 0.5000],
+            [1.0000, 0.0000]], dtype=torch.float64)
+    """
+    q, k = indices.shape
+    n_classes = len(labels.classes)
+    if labels.soft is None:
+        return _class_counts(labels.codes.to(indices.device)[indices], n_classes).double() / k
+    soft = labels.soft.to(indices.device)
+    mean = soft.new_empty((q, n_classes))
+    for part in chunks(q, memory // (16 * k * n_classes)):
+        mean[part] = soft[indices[part]].mean(dim=1)
+    return mean
+
+
+def _class_counts(codes: Int64[Tensor, "q k"], n_classes: int) -> Int64[Tensor, "q K"]:
+    """Count how often each class occurs in each row."""
+    counts = codes.new_zeros((len(codes), n_classes))
+    return counts.scatter_add_(1, codes, torch.ones_like(codes))
+
+
+def _checked_labels(
+    train_y: Any, n_train: int, test_y: Any, n_test: int
+) -> tuple[Labels, Int64[Tensor, " q"]]:
+    """Return the training labels and the test samples' codes among their classes."""
+    train = as_labels(train_y, n_train, name="train_y")
+    present = torch.unique(train.codes)
+    if len(present) < 2:
+        raise InputError(
+            f"train_y holds a single class, {train.classes[int(present[0])].item()!r}, but a "
+            "vicinity needs at least 2: give samples of another class."
+        )
+    soft = as_labels(test_y, n_test, name="test_y").soft
+    if soft is not None:
+        raise InputError(
+            f"test_y has shape {tuple(soft.shape)} but test samples have one class each, (n,): "
+            "give hard labels, test_y.argmax(1) for soft ones."
+        )
+    own = as_labels(test_y, n_test, name="test_y", classes=train.classes).codes
+    without = ~torch.isin(own, present)
+    if bool(without.any()):
+        row = int(without.nonzero()[0])
+        raise InputError(
+            f"test_y holds label {train.classes[int(own[row])].item()!r} in row {row} but no "
+            f"training sample has that class (train_y has {name_some(train.classes[present])}): "
+            "remove such samples, or add training samples."
+        )
+    return train, own
+
+
+def _search_kin(
+    train: Float[Tensor, "n d"],
+    codes: Int64[Tensor, " n"],
+    test: Float[Tensor, "q d"],
+    own: Int64[Tensor, " q"],
+    nearest: Float64[Tensor, " q"],
+    left: Bool[Tensor, " q"],
+    of_own_class: bool,
+    memory: int,
+) -> None:
+    """Fill `nearest` where no neighbour was of the class (or of another): search only those."""
+    for code in torch.unique(own[left]):
+        rows = (left & (own == code)).nonzero()[:, 0]
+        kin = (codes == code) == of_own_class
+        nearest[rows] = search(train[kin], 1, queries=test[rows], memory=memory)[0][:, 0]

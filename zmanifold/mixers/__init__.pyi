@@ -1,0 +1,13 @@
+from .batches import Batches as Batches
+from .batches import MixedRows as MixedRows
+from .batches import check_batch_size as check_batch_size
+from .batches import check_mixer as check_mixer
+from .batches import mixed_set as mixed_set
+from .batches import query_rows as query_rows
+from .by_name import mixers_by_name as mixers_by_name
+from .linear import LinearMixer as LinearMixer
+from .linear import mix as mix
+from .mixup import Mixup as Mixup
+from .zeta import ZetaMixup as ZetaMixup
+from .zeta import gamma_from_lambda as gamma_from_lambda
+from .zeta import gamma_min as gamma_min

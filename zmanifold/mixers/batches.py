@@ -1,0 +1,402 @@
+"""A whole data set, shuffled, cut into batches and mixed, as a function of one seed."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Shaped
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zmanifold._base.arrays import as_points, as_real_tensor, largest_magnitude, point_dtype
+from zmanifold._base.checks import check_count
+from zmanifold._base.errors import InputError
+from zmanifold._base.labels import as_labels, name_some
+from zmanifold._base.mapped import Place
+from zmanifold._base.memory import working_memory
+from zmanifold._base.parallel import chunks
+
+__all__ = ["Batches", "MixedRows", "check_batch_size", "check_mixer", "mixed_set", "query_rows"]
+
+# Mixers may have a state, as torch's global generator has: threads take turns.
+_ONE_AT_A_TIME = threading.Lock()
+
+# A seed's randomness is split by purpose, so that none shifts another.
+_SHUFFLE, _QUERIES, _BATCHES = range(3)
+
+
+def _stream(seed: int, purpose: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, purpose])
+
+
+def query_rows(seed: int, n: int, q: int) -> Int64[Tensor, " q"]:
+    """Draw q of the n rows of a shuffled set, ascending; the same for every mixer of a seed."""
+    if q == n:
+        return torch.arange(n)
+    chosen = np.random.default_rng(_stream(seed, _QUERIES)).choice(n, q, replace=False)
+    return torch.from_numpy(np.sort(chosen))
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """A data set that can be shuffled, cut into batches and mixed.
+
+    Attributes
+    ----------
+    points : torch.Tensor of shape (n, d)
+        Of any real type and layout: a memory-mapped file is not to be converted as a whole.
+    labels : ndarray of shape (n,) or (n, K), or None
+        Passed on to mixers that are called.
+    image_shape : sequence of int or None
+        What such a mixer sees instead of rows.
+    batch_size : int
+        Samples mixed with one another.
+    memory : int
+        Bytes of working memory.
+    place : Place, optional
+        Where the points lie in a file: to another process only this is sent.
+    """
+
+    points: Shaped[Tensor, "n d"]
+    labels: NDArray[Any] | None
+    image_shape: Sequence[int] | None
+    batch_size: int
+    memory: int
+    place: Place | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | ({} if self.place is None else {"points": None})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.place is not None:
+            self.__dict__["points"] = as_real_tensor(self.place.open(), self.place.path)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the mixed points."""
+        return point_dtype(self.points)
+
+    def mixed(self, mixer: Any, seed: int) -> Float[Tensor, "n d"]:
+        """Return the mixed set in shuffled order; the original's rows are in the same order."""
+        return self.rows(mixer, seed).all()
+
+    def try_mixer(self, mixer: Any, seed: int) -> None:
+        """Mix the first batch: it shows a mixer's errors before any work."""
+        self.rows(mixer, seed).take(torch.arange(1))
+
+    def rows(self, mixer: Any, seed: int) -> MixedRows:
+        """Return the mixed set as rows that are made when they are asked for."""
+        return MixedRows(self, mixer, seed)
+
+    def mixed_with_labels(
+        self, mixer: Any, seed: int, soft: Float[Tensor, "n K"]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n K"]]:
+        """Return the mixed set and its soft labels; row i comes from the batch position of row i.
+
+        The mixed points are those of `mixed`, in the order of the originals.
+        """
+        if mixer is None:
+            return self.points.clone(), soft
+        rows = self.rows(mixer, seed)
+        order = rows.order
+        mixed, mixed_soft = rows.mixed(rows.numbers, soft)
+        as_labels(mixed_soft, len(soft), name="the mixed labels")
+        points, labels = torch.empty_like(mixed), torch.empty_like(mixed_soft)
+        points[order], labels[order] = mixed, mixed_soft
+        return points, labels
+
+
+@dataclass(frozen=True, eq=False)
+class MixedRows:
+    """The set that a mixer makes with one seed; each batch can be made without the others."""
+
+    batches: Batches
+    mixer: Any
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.batches.points)
+
+    @property
+    def n_features(self) -> int:
+        """The number d of features."""
+        return self.batches.points.shape[1]
+
+    @cached_property
+    def order(self) -> Int64[Tensor, " n"]:
+        """The originals in the order of the mixed rows: shuffled."""
+        points = self.batches.points
+        shuffle = np.random.default_rng(_stream(self.seed, _SHUFFLE)).permutation(len(points))
+        return torch.from_numpy(shuffle).to(points.device)
+
+    @property
+    def numbers(self) -> Int64[Tensor, " batches"]:
+        """The numbers of all batches."""
+        return torch.arange(-(-len(self) // self.batches.batch_size))
+
+    @cached_property
+    def _seeds(self) -> NDArray[np.unsignedinteger[Any]]:
+        return _stream(self.seed, _BATCHES).generate_state(len(self.numbers), np.uint64)
+
+    def all(self) -> Float[Tensor, "n d"]:
+        """Make them all."""
+        if self.mixer is None:
+            return self.batches.points[self.order].to(self.batches.dtype)
+        return self.mixed(self.numbers)[0]
+
+    def take(self, positions: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
+        """Make the rows at some positions, ascending, and for that their batches."""
+        if self.mixer is None:
+            return self.batches.points[self.order[positions]].to(self.batches.dtype)
+        b = self.batches.batch_size
+        numbers, places = torch.unique_consecutive(positions // b, return_inverse=True)
+        (mixed,) = self.mixed(numbers)
+        return mixed[places * b + positions % b]
+
+    def mixed(
+        self, numbers: Int64[Tensor, " some"], soft: Float[Tensor, "n K"] | None = None
+    ) -> list[Float[Tensor, "m _"]]:
+        """Make some batches, ascending; for given soft labels return the mixed labels, too."""
+        source = self.batches
+        b = source.batch_size
+        seeds = self._seeds[numbers.numpy()].tolist()
+        # The last batch is filled up from the first.
+        members = self.order[(numbers[:, None] * b + torch.arange(b)) % len(self)]
+        out = [source.points.new_empty((members.numel(), self.n_features), dtype=source.dtype)]
+        if soft is not None:
+            out.append(soft.new_empty((members.numel(), soft.shape[1])))
+        linear = callable(getattr(self.mixer, "weights", None))
+        (self._mix_linearly if linear else self._mix_by_call)(members, seeds, soft, out)
+        for values in out:
+            if not math.isfinite(largest_magnitude(values)):
+                raise InputError(
+                    f"mixer {self.mixer!r} made values that are not finite: check its arithmetic."
+                )
+        surplus = max(0, (int(numbers[-1]) + 1) * b - len(self))
+        return [values[: len(values) - surplus] for values in out]
+
+    def _mix_linearly(
+        self,
+        members: Int64[Tensor, "batches b"],
+        seeds: list[int],
+        soft: Float[Tensor, "n K"] | None,
+        out: list[Float[Tensor, "m _"]],
+    ) -> None:
+        b, d = self.batches.batch_size, self.n_features
+        sources = [self.batches.points] if soft is None else [self.batches.points, soft]
+        draw = _seeded(self.mixer.weights, dtype=torch.float64)
+        for part in chunks(len(members), min(self.batches.memory, 2**25) // (16 * b * (b + d))):
+            with _ONE_AT_A_TIME:
+                weights = torch.stack([self._checked(draw(seed, b)) for seed in seeds[part]])
+            for source, target in zip(sources, out, strict=True):
+                # Mixed in float64 and rounded once: points that coincide exactly (γ = 0) stay
+                # equal.
+                mixed = weights @ source[members[part]].double()
+                target[part.start * b : part.stop * b] = mixed.flatten(0, 1)
+
+    def _checked(self, drawn: Any) -> Float[Tensor, "b b"]:
+        b = self.batches.batch_size
+        weights = as_real_tensor(drawn, "the mixer's weights").double()
+        if weights.shape != (b, b):
+            raise InputError(
+                f"the mixer's weights have shape {tuple(weights.shape)} for a batch of {b}: "
+                "return one row a mixed sample, one column a sample."
+            )
+        return weights.to(self.batches.points.device)
+
+    def _mix_by_call(
+        self,
+        members: Int64[Tensor, "batches b"],
+        seeds: list[int],
+        soft: Float[Tensor, "n K"] | None,
+        out: list[Float[Tensor, "m _"]],
+    ) -> None:
+        b, d = self.batches.batch_size, self.n_features
+        points, shape = self.batches.points, self.batches.image_shape
+        labels = self.batches.labels
+        # A copy: torch takes no array that is read-only or runs backwards.
+        y = torch.from_numpy(np.zeros(len(points), np.int64) if labels is None else labels.copy())
+        y = y.to(points.device)
+        call = _seeded(self.mixer)
+        for i, (batch, seed) in enumerate(zip(members, seeds, strict=True)):
+            x = points[batch].to(self.batches.dtype)
+            with _ONE_AT_A_TIME:
+                result = call(seed, x.view(b, *shape) if shape else x, y[batch])
+            parts = result if isinstance(result, (tuple, list)) else (result,)
+            mixed: Any = parts[0] if parts else None
+            real = isinstance(mixed, Tensor) and not mixed.is_complex() and not mixed.is_sparse
+            if not real or mixed.numel() != b * d or len(mixed) != b:
+                raise InputError(
+                    f"the mixer returned {type(mixed).__name__} of shape "
+                    f"{tuple(getattr(mixed, 'shape', ()))} for a batch of shape {tuple(x.shape)}: "
+                    "return (x_mixed, y) with as many samples of the same shape."
+                )
+            part = slice(i * b, (i + 1) * b)
+            out[0][part] = mixed.detach().reshape(b, d)
+            if soft is not None:
+                classes = np.arange(soft.shape[1])
+                mixed_y = parts[1] if len(parts) > 1 else ()
+                given_y = as_labels(mixed_y, b, name="the mixer's labels", classes=classes)
+                out[1][part] = given_y.distributions()
+
+
+def mixed_set(
+    X: Any,
+    y: Any,
+    mixer: Any,
+    *,
+    batch_size: int = 32,
+    seed: int = 0,
+    num_classes: int | None = None,
+    memory_limit: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Mix a whole data set once, as one epoch of training would: shuffled, batch by batch.
+
+    The mixed points are those that `sweep_id` measures for the same seed and batch size.
+
+    Parameters
+    ----------
+    X : array-like or torch.Tensor of shape (n, ...)
+        Samples of any shape; a mixer that is called sees batches of that shape.
+    y : array-like of shape (n,) or (n, K)
+        Classes 0..K-1, or soft labels.
+    mixer : mixer or None
+        One of this package's, or any object with ``weights(batch_size)`` or a call ``(x, y)``
+        that returns ``(x_mixed, y_soft)``. None returns the originals with one-hot labels.
+    batch_size : int, default=32
+        Samples mixed with one another. A short last batch is filled up from the start of the
+        shuffle, and only its own rows are kept.
+    seed : int, default=0
+        The source of randomness.
+    num_classes : int, optional
+        The number K of classes of hard labels; the largest one plus 1 by default.
+    memory_limit : int, optional
+        Bytes of working memory above the data and its mixed copy.
+
+    Returns
+    -------
+    X_mixed : ndarray of shape (n, ...)
+        In the float dtype of `X`. Row i took the place of sample i in its batch: with an
+        anchored mixer, and with mixup at λ > 1/2, sample i has the largest weight in it.
+    y_soft : ndarray of float64, shape (n, K)
+        The labels, mixed with the same weights.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> X, y = zm.make_crescents(random_state=0)
+    >>> X_mixed, y_soft = zm.mixed_set(X, y, zm.ZetaMixup(2.8))
+    >>> X_mixed.shape, y_soft.shape
+    ((512, 2), (512, 2))
+    """
+    check_mixer(mixer)
+    tensor = as_real_tensor(X, "X")
+    shape = tensor.shape[1:]
+    points = as_points(tensor.flatten(1) if tensor.ndim > 2 else tensor, device=torch.device("cpu"))
+    n = len(points)
+    size = check_batch_size(batch_size, n)
+    given = as_labels(y, n, name="y")
+    if given.soft is None:
+        if given.classes.dtype.kind not in "biu" or given.classes[0] < 0:
+            raise InputError(
+                f"y holds the labels {name_some(given.classes)} but mixing needs classes 0..K-1: "
+                "give codes, np.unique(y, return_inverse=True)[1]."
+            )
+        n_classes = int(given.classes[-1]) + 1
+        if num_classes is not None:
+            n_classes = check_count("num_classes", num_classes)
+        elif n_classes > 10 * max(n, 1000):
+            raise InputError(
+                f"y holds class {n_classes - 1} but has {n} samples: give codes 0..K-1, "
+                "np.unique(y, return_inverse=True)[1], or num_classes."
+            )
+        given = as_labels(y, n, name="y", classes=np.arange(n_classes))
+    elif num_classes not in (None, len(given.classes)):
+        raise InputError(
+            f"num_classes={num_classes} but y has {len(given.classes)} columns: leave it out for "
+            "soft labels."
+        )
+    batches = Batches(
+        points,
+        given.codes.numpy() if given.soft is None else given.soft.numpy(),
+        shape,
+        size,
+        working_memory(memory_limit, points.device),
+    )
+    seed = check_count("seed", seed, least=0)
+    mixed, soft = batches.mixed_with_labels(mixer, seed, given.distributions())
+    return mixed.view(n, *shape).numpy(), soft.numpy()
+
+
+def check_batch_size(batch_size: Any, n: int) -> int:
+    """Return the number of samples of a batch if there is something to mix and n are enough.
+
+    Examples
+    --------
+    >>> from zmanifold.mixers.batches import check_batch_size
+    >>> check_batch_size(32, 512)
+    32
+    """
+    size = check_count("batch_size", batch_size, least=2)
+    if size > n:
+        raise InputError(f"batch_size={size} is above the {n} points: lower batch_size.")
+    return size
+
+
+def check_mixer(mixer: Any) -> None:
+    """Raise InputError unless `mixer` is None or can mix a batch.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers.batches import check_mixer
+    >>> check_mixer(zm.Mixup())
+    """
+    if isinstance(mixer, type):
+        raise InputError(
+            f"mixer {mixer.__name__} is a class: give an object of it, {mixer.__name__}()."
+        )
+    if mixer is None or callable(mixer) or callable(getattr(mixer, "weights", None)):
+        return
+    raise InputError(
+        f"mixer {mixer!r} has neither weights(batch_size) nor a call (x, y): give a mixer "
+        "object, or None for the original data."
+    )
+
+
+def _seeded(function: Callable[..., Any], **wanted: Any) -> Callable[..., Any]:
+    """Make `function` a function of a seed as well, through a generator or torch's global state.
+
+    Of the `wanted` keywords it gets those that it takes.
+    """
+    target = function.forward if isinstance(function, torch.nn.Module) else function
+    try:
+        parameters: Any = inspect.signature(target).parameters
+    except ValueError:
+        parameters = ()
+    taken = {name: value for name, value in wanted.items() if name in parameters}
+    generator = torch.Generator()
+
+    def explicit(seed: int, *args: Any) -> Any:
+        return function(*args, generator=generator.manual_seed(seed), **taken)
+
+    def through_global(seed: int, *args: Any) -> Any:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return function(*args, **taken)
+
+    return explicit if "generator" in parameters else through_global

@@ -1,0 +1,15 @@
+from ._bounds import Filter as Filter
+from ._bounds import pair_distances as pair_distances
+from ._bounds import suits_a_tree as suits_a_tree
+from ._shortlists import Shortlists as Shortlists
+from ._shortlists import choose as choose
+from ._shortlists import measure_pairs as measure_pairs
+from ._tiles import SPARE_CANDIDATES as SPARE_CANDIDATES
+from .api import MetricSpace as MetricSpace
+from .api import check_metric as check_metric
+from .api import kneighbors as kneighbors
+from .api import search as search
+from .approximate import RECALL_SAMPLE as RECALL_SAMPLE
+from .approximate import check_method as check_method
+from .approximate import search_approximately as search_approximately
+from .balls import count_memberships as count_memberships

@@ -1,0 +1,120 @@
+"""A first sieve in bfloat16, whose products some CPUs form twice as fast as those in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import BFloat16, Float, Float32, Float64, Int64
+from torch import Tensor
+
+from zmanifold._base.parallel import run_chunks
+from zmanifold._base.rounding import UNIT_ROUNDOFF, sum_error
+from zmanifold.neighbors._bounds import CACHE_BYTES, Bound, Filter
+
+__all__ = ["HalfFilter"]
+
+# Into so many columns half a squared norm is split: their rounding is that of float32.
+_PARTS = 3
+
+
+@dataclass(frozen=True)
+class HalfFilter:
+    """Points centred, scaled and rounded to bfloat16, where a product proposes candidates.
+
+    Half the squared norms are columns of their own: for query q and point j the product gives
+    -|q - j|^2 / 2. It is summed in float32, and what its own rounding to bfloat16 loses is small
+    where the distance is. `ceiling` and `floor` account for both, and for how far the points were
+    moved by their rounding, which is measured.
+
+    Attributes
+    ----------
+    frame : Filter
+        How points are centred and scaled; it holds none.
+    points : torch.Tensor of shape (n, d + 6)
+        The right-hand side of products.
+    squares : torch.Tensor of shape (n,)
+        Zeros: what `Filter` adds to a product is in it already.
+    sizes : torch.Tensor of shape (n, 2)
+        The rounded points' norms, and how far from them the points are.
+    """
+
+    frame: Filter
+    points: BFloat16[Tensor, "n e"]
+    squares: Float32[Tensor, " n"]
+    sizes: Float64[Tensor, "n 2"]
+
+    @classmethod
+    def of(
+        cls,
+        points: Float[Tensor, "n d"],
+        queries: Float[Tensor, "m d"],
+        order: Int64[Tensor, " n"] | None = None,
+    ) -> HalfFilter:
+        """Build it for these queries; its points are these in the given order of their rows."""
+        frame = Filter.frame_of(points, torch.float32, queries)
+        placed, sizes = _placed(frame, points, order)
+        return cls(frame, _swapped(placed), points.new_zeros(len(points)).float(), sizes)
+
+    def placed(
+        self, points: Float[Tensor, "q d"]
+    ) -> tuple[BFloat16[Tensor, "q e"], Float64[Tensor, "q 2"]]:
+        """Return the left-hand side of products, and the sizes, of queries."""
+        return _placed(self.frame, points)
+
+    def placed_points(self) -> tuple[BFloat16[Tensor, "n e"], Float64[Tensor, "n 2"]]:
+        """Return the same of the points themselves."""
+        return _swapped(self.points), self.sizes
+
+    def ceiling(self, sizes: Float64[Tensor, "q 2"]) -> Bound:
+        """Return values that no point within given distances of the queries exceeds."""
+        return self._bound(sizes, 1)
+
+    def floor(self, sizes: Float64[Tensor, "q 2"]) -> Bound:
+        """Return values that no point at given distances of the queries, or beyond, is below."""
+        return self._bound(sizes, -1)
+
+    def _bound(self, sizes: Float64[Tensor, "q 2"], side: int) -> Bound:
+        d = self.points.shape[1] - 2 * _PARTS
+        norms, moved = sizes.unbind(dim=1)
+        radius, moved_most = self.sizes.amax(dim=0).tolist()
+        single = UNIT_ROUNDOFF[torch.float32]
+        # Centring, rounding to float32 and then to bfloat16; what is next to nothing may vanish.
+        moved = moved + moved_most + 2.1 * single * (norms + radius) + d * 2.0**-100
+        # The parts of a squared norm add up to it but for their rounding.
+        error = 1.01 * sum_error(d + 10, single) * (norms + radius).square() + d * 2.0**-100
+        half = 1.01 * UNIT_ROUNDOFF[torch.bfloat16]
+        slope = (1 + side * (d + 8) * 2.0**-52) / self.frame.scale
+        return Bound(side, slope, side * moved, 1 + side * half, side * (1 + half) * error)
+
+
+def _placed(
+    frame: Filter, points: Float[Tensor, "q d"], order: Int64[Tensor, " q"] | None = None
+) -> tuple[BFloat16[Tensor, "q e"], Float64[Tensor, "q 2"]]:
+    q, d = points.shape
+    placed = points.new_empty((q, d + 2 * _PARTS), dtype=torch.bfloat16)
+    sizes = points.new_empty((q, 2), dtype=torch.float64)
+
+    def work(part: slice) -> None:
+        single = frame.moved(points[part if order is None else order[part]])
+        half = single.bfloat16()
+        placed[part, :d] = half
+        sizes[part, 0] = torch.linalg.vector_norm(half, dim=1, dtype=torch.float64)
+        lost = single - half.float()
+        sizes[part, 1] = torch.linalg.vector_norm(lost, dim=1, dtype=torch.float64)
+        rest = sizes[part, 0].square() / 2
+        for column in range(d, d + _PARTS):
+            placed[part, column] = rest.bfloat16()
+            rest = rest - placed[part, column].double()
+        placed[part, d + _PARTS :] = 1
+
+    run_chunks(work, q, CACHE_BYTES // (24 * d), points.device)
+    return placed, sizes
+
+
+def _swapped(placed: BFloat16[Tensor, "n e"]) -> BFloat16[Tensor, "n e"]:
+    """Turn a left-hand side into a right-hand side, or back: x'y - |x|^2 / 2 - |y|^2 / 2."""
+    swapped = placed.clone()
+    swapped[:, -2 * _PARTS : -_PARTS] = -placed[:, -_PARTS:]
+    swapped[:, -_PARTS:] = -placed[:, -2 * _PARTS : -_PARTS]
+    return swapped

@@ -1,0 +1,279 @@
+"""Exact nearest neighbours: self-free, canonical under ties, bounded in memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zmanifold._base.arrays import as_points, as_rows, rescaled
+from zmanifold._base.checks import check_n_neighbors, resolve_device
+from zmanifold._base.errors import InputError, unknown_name
+from zmanifold._base.memory import working_memory
+from zmanifold._base.parallel import run_chunks
+from zmanifold.neighbors._bounds import suits_a_tree
+from zmanifold.neighbors._tiles import Queries, search_products, search_tiles
+
+__all__ = ["MetricSpace", "check_metric", "kneighbors", "search"]
+
+
+@overload
+def kneighbors(
+    X: Tensor,
+    n_neighbors: int,
+    *,
+    queries: Any = ...,
+    metric: Literal["euclidean", "cosine"] = ...,
+    device: str | torch.device = ...,
+    memory_limit: int | None = ...,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def kneighbors(
+    X: Any,
+    n_neighbors: int,
+    *,
+    queries: Any = ...,
+    metric: Literal["euclidean", "cosine"] = ...,
+    device: str | torch.device = ...,
+    memory_limit: int | None = ...,
+) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+def kneighbors(
+    X: Any,
+    n_neighbors: int,
+    *,
+    queries: Any = None,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    device: str | torch.device = "auto",
+    memory_limit: int | None = None,
+) -> tuple[Any, Any]:
+    """Find the exact nearest neighbours of points among all the others.
+
+    A point is never its own neighbour, but an exact copy of it in another row is. Neighbours
+    come by ascending distance, distances that are equal in float64 by row number.
+
+    Parameters
+    ----------
+    X : array-like or torch.Tensor of shape (n, d)
+        Points, float32 or float64 (other real types are converted).
+    n_neighbors : int
+        Number k of neighbours, 1 <= k < n.
+    queries : array-like of int, shape (q,), optional
+        Row numbers of `X` whose neighbours are wanted; all rows by default. Neighbours are
+        always taken from all of `X`.
+    metric : {"euclidean", "cosine"}, default="euclidean"
+        "cosine" is the cosine distance 1 - cos(x, y); it refuses zero vectors.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes the tensor's own device, or a GPU if there is one.
+    memory_limit : int, optional
+        Bytes of working memory above the data and one float32 copy of it; by default a quarter
+        of what is free, on a CPU at most 1 GiB. Results do not depend on it.
+
+    Returns
+    -------
+    distances : ndarray or torch.Tensor of shape (q, k)
+        In X's float dtype, ascending.
+    indices : ndarray or torch.Tensor of shape (q, k)
+        int64 row numbers of `X`. Tensors come back for a tensor, arrays for anything else.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range; the message says which.
+
+    Notes
+    -----
+    Up to 12 features on a CPU a k-d tree does the search, in float64 and by (distance, row
+    number). Otherwise a float32 matrix product on centred data only proposes candidates: their
+    distances are computed again by direct differences in float64, and the list is accepted when a
+    rounding-error bound (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002,
+    section 3.1) proves that no other point can be as near. Rows without that proof are searched
+    again in float64 with every point that could matter. Where all points are queries on a CPU,
+    each product serves both its points. A CPU with instructions for bfloat16 proposes by these
+    first, if the proof succeeds for nearly all of a few queries. One without AVX-512 multiplies
+    projections on principal directions first, if they spare much: with the lengths of what they
+    leave out they bound the products (Cauchy and Schwarz), and only those that could matter are
+    formed.
+
+    Differences whose squares underflow count as none: below about 1e-154, or, where the data's
+    largest value lies outside 1e-90 to 1e90, below 1e-298 times that.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import zmanifold as zm
+    >>> distances, indices = zm.kneighbors(np.array([[0.0], [1.0], [3.0]]), 2)
+    >>> indices.tolist()
+    [[1, 2], [0, 2], [1, 0]]
+    >>> distances.tolist()
+    [[1.0, 3.0], [1.0, 2.0], [2.0, 3.0]]
+    """
+    check_metric(metric)
+    where = resolve_device(device, like=X)
+    points = as_points(X, device=where)
+    k = check_n_neighbors(n_neighbors, len(points))
+    rows = torch.arange(len(points)) if queries is None else as_rows(queries, len(points))
+    space = MetricSpace.of(metric, X=points)
+    (embedded,) = space.points
+    distances, indices = search(
+        embedded, k, rows=rows.to(where), memory=working_memory(memory_limit, where)
+    )
+    distances = space.measured(distances).to(points.dtype)
+    if isinstance(X, Tensor):
+        return distances, indices
+    return distances.cpu().numpy(), indices.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class MetricSpace:
+    """Sets of points brought to where Euclidean search gives the metric's neighbours.
+
+    Attributes
+    ----------
+    points : tuple of torch.Tensor
+        The sets, one dtype: unit vectors for the cosine, else scaled by one power of two.
+    metric : str
+        "euclidean" or "cosine".
+    exponent : int
+        Of the power of two that was divided by.
+    """
+
+    points: tuple[Float[Tensor, "_ d"], ...]
+    metric: str
+    exponent: int
+
+    @classmethod
+    def of(cls, metric: str, **sets: Float[Tensor, "_ d"]) -> MetricSpace:
+        """Bring one or several sets there; the keywords name them in messages."""
+        check_metric(metric)
+        if metric == "cosine":
+            units = (_unit_vectors(p, name) for name, p in sets.items())
+            return cls(tuple(units), metric, 0)
+        scaled, exponent = rescaled(*sets.values())
+        return cls(scaled, metric, exponent)
+
+    def measured(self, distances: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        """Turn distances that a search found into distances of the metric."""
+        if self.metric == "cosine":
+            return distances.square() / 2
+        if self.exponent == 0:
+            return distances
+        half = self.exponent // 2
+        return distances * 2.0**half * 2.0 ** (self.exponent - half)
+
+
+def check_metric(metric: object) -> None:
+    """Raise InputError unless `metric` is one that this package knows."""
+    if not isinstance(metric, str) or metric not in ("euclidean", "cosine"):
+        raise unknown_name("metric", metric, ["euclidean", "cosine"])
+
+
+def search(
+    points: Float[Tensor, "n d"],
+    k: int,
+    *,
+    rows: Int64[Tensor, " q"] | None = None,
+    queries: Float[Tensor, "q d"] | None = None,
+    farthest_only: bool = False,
+    in_order: bool = True,
+    memory: int,
+) -> tuple[Float64[Tensor, "q w"], Int64[Tensor, "q k"]]:
+    """Search without checks: the neighbours, among `points`, of some of them or of others.
+
+    Parameters
+    ----------
+    points : torch.Tensor of shape (n, d)
+        Finite and of moderate magnitude (see `MetricSpace`).
+    k : int
+        Number of neighbours: 1 <= k < n for `rows`, 1 <= k <= n for `queries`.
+    rows : torch.Tensor of shape (q,), optional
+        Row numbers of the queries, each of which is no neighbour of itself.
+    queries : torch.Tensor of shape (q, d), optional
+        Queries that are not rows of `points`, of the same dtype. Exactly one of `rows` and
+        `queries` is given, on the device of `points`.
+    farthest_only : bool, default=False
+        Whether of the distances only those of the k-th neighbours are wanted.
+    in_order : bool, default=True
+        Whether neighbours must come by distance; if not, the k-th alone has its place.
+    memory : int
+        Bytes of working memory.
+
+    Returns
+    -------
+    distances : torch.Tensor of shape (q, k) or (q, 1)
+        Euclidean, ascending.
+    indices : torch.Tensor of shape (q, k)
+        Row numbers of `points`; equal distances come by row number.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.neighbors.api import search
+    >>> points = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+    >>> search(points, 1, rows=torch.tensor([2]), memory=2**20)
+    (tensor([[2.]], dtype=torch.float64), tensor([[1]]))
+    >>> search(points, 1, queries=torch.tensor([[0.0, 3.5]]), memory=2**20)
+    (tensor([[0.5000]], dtype=torch.float64), tensor([[2]]))
+    """
+    asked = Queries(points, rows) if queries is None else Queries(queries, None)
+    width = 1 if farthest_only else k
+    distances = points.new_empty((len(asked), width), dtype=torch.float64)
+    indices = points.new_empty((len(asked), k), dtype=torch.int64)
+    if suits_a_tree(points):
+        _search_tree(points, asked, distances, indices, in_order)
+    elif points.device.type == "cpu":
+        search_tiles(points, asked, distances, indices, memory, in_order=in_order)
+    else:
+        search_products(points, asked, distances, indices, memory)
+    return distances, indices
+
+
+def _search_tree(
+    points: Float[Tensor, "n d"],
+    asked: Queries,
+    distances: Float64[Tensor, "q w"],
+    indices: Int64[Tensor, "q k"],
+    in_order: bool,
+) -> None:
+    from zmanifold.neighbors._tree import Tree
+
+    data = points.double().numpy()
+    tree = Tree.of(data, indices.shape[1])
+    if asked.rows is None:
+        at = asked.points.double().numpy()
+        own, order = np.full(len(at), -1), Tree.of(at).rows
+    elif asked.is_all:
+        at, own, order = data, asked.rows.numpy(), tree.rows
+    else:
+        own = asked.rows.numpy()
+        place = np.empty_like(tree.rows)
+        place[tree.rows] = np.arange(len(data))
+        at, order = data[own], np.argsort(place[own])
+    found, near = distances.numpy(), indices.numpy()
+    run_chunks(
+        lambda part: tree.query(at, own, order[part], found, near, in_order=in_order),
+        len(order),
+        1024,
+        points.device,
+    )
+
+
+def _unit_vectors(points: Float[Tensor, "n d"], name: str) -> Float64[Tensor, "n d"]:
+    points = points.double()
+    largest = torch.linalg.vector_norm(points, math.inf, dim=1, keepdim=True)
+    zero: Bool[Tensor, " n"] = largest[:, 0] == 0
+    if bool(zero.any()):
+        raise InputError(
+            f"{name} holds {int(zero.sum())} zero vector(s), the first in row "
+            f"{int(zero.nonzero()[0])}, but metric='cosine' needs a direction: remove them or use "
+            "metric='euclidean'."
+        )
+    # A power of two of its own brings each row to where squares neither overflow nor vanish.
+    unit: Tensor = points / (largest / (2 * torch.frexp(largest).mantissa))
+    unit /= unit.norm(dim=1, keepdim=True)
+    return unit

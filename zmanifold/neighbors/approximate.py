@@ -1,0 +1,111 @@
+"""Approximate neighbours by nearest-neighbour descent, never without their measured recall."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from zmanifold._base.errors import InputError, unknown_name
+from zmanifold.neighbors._tiles import SPARE_CANDIDATES, measure_candidates
+from zmanifold.neighbors.api import search
+
+__all__ = ["RECALL_SAMPLE", "check_method", "search_approximately"]
+
+# Queries whose exact neighbours tell the recall.
+RECALL_SAMPLE = 256
+
+
+def check_method(method: object) -> None:
+    """Raise InputError unless neighbours can be found by a method of this name.
+
+    Examples
+    --------
+    >>> from zmanifold.neighbors.approximate import check_method
+    >>> check_method("exact")
+    """
+    if not isinstance(method, str) or method not in ("exact", "approximate"):
+        raise unknown_name("neighbors_method", method, ["exact", "approximate"])
+    if method == "approximate" and find_spec("pynndescent") is None:
+        raise InputError(
+            "approximate neighbours need pynndescent: pip install 'zmanifold[approximate]'."
+        )
+
+
+def search_approximately(
+    points: Float[Tensor, "n d"], k: int, rows: Int64[Tensor, " q"], *, seed: int, memory: int
+) -> tuple[Int64[Tensor, "q k"], Float64[np.ndarray, " k"]]:
+    """Find most of the nearest neighbours of some points among all the others.
+
+    Parameters
+    ----------
+    points : torch.Tensor of shape (n, d)
+        Finite points of moderate magnitude, on a CPU.
+    k : int
+        Number of neighbours, 1 <= k < n.
+    rows : torch.Tensor of shape (q,)
+        Row numbers of the queries, ascending; a point is no neighbour of itself.
+    seed : int
+        The only source of randomness: one thread searches, so that nothing depends on their
+        number.
+    memory : int
+        Bytes of working memory for the exact part; the index takes some hundred bytes for each
+        point and neighbour above that.
+
+    Returns
+    -------
+    indices : torch.Tensor of shape (q, k)
+        Of the neighbours found, by distance.
+    recall : ndarray of shape (k,)
+        For j = 1..k the mean share, over a sample of the queries, of the first j that are no
+        farther than the j-th of an exact search.
+
+    Notes
+    -----
+    W. Dong, M. Charikar and K. Li, "Efficient k-nearest neighbor graph construction for generic
+    similarity measures", WWW 2011, as pynndescent implements it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.neighbors.approximate import search_approximately
+    >>> points = torch.arange(40.0).repeat(2, 1).T.contiguous()
+    >>> found, recall = search_approximately(points, 2, torch.arange(40), seed=0, memory=2**20)
+    >>> found[20].tolist(), recall.tolist()
+    ([19, 21], [1.0, 1.0])
+    """
+    from pynndescent import NNDescent
+
+    n = len(points)
+    # The point itself may be among them.
+    wanted = min(n, k + SPARE_CANDIDATES + 1)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
+    data = points.float().numpy()
+    state = np.random.RandomState(rng.integers(2**32))
+    index = NNDescent(data, n_neighbors=wanted, random_state=state, n_jobs=1)
+    candidates = torch.from_numpy(index.neighbor_graph[0]).long()[rows]
+    candidates.masked_fill_(candidates == rows[:, None], -1)
+    # Rounded to float32, distances have an order of their own: here they get the exact one.
+    short = (candidates >= 0).sum(dim=1) < k
+    distances = points.new_empty((len(rows), k), dtype=torch.float64)
+    indices = torch.empty_like(distances, dtype=torch.int64)
+    if bool(short.any()):
+        found = search(points, k, rows=rows[short], memory=memory)
+        distances[short], indices[short] = found
+    if not bool(short.all()):
+        given = points[rows[~short]], candidates[~short]
+        near = torch.empty_like(indices[~short])
+        away = torch.empty_like(distances[~short])
+        measure_candidates(points, *given, away, near)
+        distances[~short], indices[~short] = away, near
+    sample = torch.from_numpy(
+        np.sort(rng.choice(len(rows), min(len(rows), RECALL_SAMPLE), replace=False))
+    )
+    exact, _ = search(points, k, rows=rows[sample], memory=memory)
+    # Both are rounded, each in its own order of adding.
+    limits = exact * (1 + 2.0**-40)
+    within = [distances[sample, :j] <= limits[:, j - 1 : j] for j in range(1, k + 1)]
+    return indices, np.array([float(mask.double().mean()) for mask in within])

@@ -1,0 +1,10 @@
+"""Local intrinsic dimension against the mixing strength.
+
+A data set and mixers come in, a table with one row a mixer, strength, neighbourhood size and seed
+goes out. Open `api` first, then `cells` (the work of one cell); `journal` keeps finished cells,
+`stream` handles data that does not fit into memory, `dask` computes on a cluster.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
