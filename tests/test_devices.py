@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from functools import cache
 
 import numpy as np
@@ -39,15 +40,18 @@ def elsewhere(request):
 @pytest.fixture
 def on_device(elsewhere, monkeypatch):
     """Return a call of a function that computes on the device; "auto" finds a GPU by itself."""
+    for module in pkgutil.walk_packages(zm.__path__, "zmanifold."):
+        if not module.name.endswith(("__main__", "_triton")):
+            importlib.import_module(module.name)
 
     def call(function, *args, **options):
         with monkeypatch.context() as patch:
-            modules = pkgutil.iter_modules(zm.__path__, "zmanifold.") if elsewhere == LAZY else ()
-            for module in modules:
-                if not module.name.endswith("__main__"):
-                    loaded = importlib.import_module(module.name)
-                    patch.setattr(loaded, "resolve_device", lambda *_, **__: LAZY, raising=False)
-                    patch.setattr(loaded, "working_memory", lambda *_: 2**26, raising=False)
+            if elsewhere == LAZY:
+                for module in [
+                    m for name, m in sys.modules.items() if name.startswith("zmanifold.")
+                ]:
+                    patch.setattr(module, "resolve_device", lambda *_, **__: LAZY, raising=False)
+                    patch.setattr(module, "working_memory", lambda *_: 2**26, raising=False)
             return function(*args, **options)
 
     return call

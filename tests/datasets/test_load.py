@@ -208,7 +208,10 @@ def zipped(how=zipfile.ZIP_STORED, **members):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", how) as archive:
         for name, content in members.items():
-            archive.writestr(f"{name}.npy", content)
+            # With its own date, 1980: workers of the tests must see the same bytes.
+            member = zipfile.ZipInfo(f"{name}.npy")
+            member.compress_type = how
+            archive.writestr(member, content)
     return stream.getvalue()
 
 

@@ -8,58 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zmanifold._base.errors import InputError
 
-import oracles
-
-
-def naive(original_x, original_codes, mixed_x, soft, k):
-    """Every measure in plain loops."""
-    distances, indices = oracles.neighbors_of(original_x, mixed_x, k)
-    own, _ = oracles.neighbors(original_x, 1)
-    rows = []
-    for d, near, y in zip(distances, indices, soft, strict=True):
-        share = [sum(original_codes[j] == c for j in near) / k for c in range(len(y))]
-        unit = own[near[0], 0]
-        rows.append(
-            {
-                "nearest": near[0],
-                "label_error": original_codes[near[0]] != int(np.argmax(y)),
-                "contradicted_mass": sum(abs(a - b) for a, b in zip(y, share, strict=True)) / 2,
-                "distance": d[0],
-                "relative_distance": 0 if d[0] == 0 else (d[0] / unit if unit else np.inf),
-                "label_entropy": -sum(p * np.log(p) for p in y if p > 0),
-            }
-        )
-    of_set = oracles.precision_recall_density_coverage(original_x, mixed_x, k)
-    variance = [float(np.var(a, axis=0, ddof=1).sum()) for a in (mixed_x, original_x)]
-    return rows, (*of_set, variance[0] / variance[1])
-
-
-def check(X, codes, mixed_x, soft, k, device="cpu"):
-    result = zm.mixed_set_metrics(X, codes, mixed_x, soft, n_neighbors=k, device=device)
-    rows, of_set = naive(X, codes, mixed_x, soft, k)
-    frame = result.to_frame()
-    assert frame.columns.tolist() == list(rows[0])
-    for name in rows[0]:
-        expected = [row[name] for row in rows]
-        np.testing.assert_allclose(frame[name], expected, rtol=1e-9, atol=1e-12)
-    names = ("precision", "recall", "density", "coverage", "spread")
-    assert [getattr(result, name) for name in names] == pytest.approx(of_set, abs=1e-12)
-    summary = result.summary()
-    assert summary["label_error"] == frame["label_error"].mean()
-    assert summary["density"] == result.density
-    assert len(summary) == 10
+from measured import check_mixed_set
 
 
 @pytest.mark.parametrize("dim", [2, 30])
 @pytest.mark.parametrize("mixer", [None, zm.Mixup(), zm.ZetaMixup(1.8), zm.ZetaMixup(40.0)])
 def test_against_the_loop(dim, mixer, rng, device):
     X, y = rng.normal(size=(90, dim)), np.arange(90) % 3
-    check(X, y, *zm.mixed_set(X, y, mixer, batch_size=16), 4, device)
+    check_mixed_set(X, y, *zm.mixed_set(X, y, mixer, batch_size=16), 4, device)
 
 
 def test_other_sizes_and_independent_sets(rng):
     X, other = rng.normal(size=(60, 14)), rng.normal(size=(25, 14)) + 0.3
-    check(X, np.arange(60) % 2, other, rng.dirichlet([1, 1], 25), 3)
+    check_mixed_set(X, np.arange(60) % 2, other, rng.dirichlet([1, 1], 25), 3)
 
 
 @settings(max_examples=40, deadline=None)
@@ -68,7 +29,7 @@ def test_duplicates_and_edges(seed, dim, levels):
     rng = np.random.default_rng(seed)
     X, mixed = (rng.integers(0, levels, (n, dim)).astype(float) for n in (22, 17))
     X[0, 0] += 1  # some spread
-    check(X, rng.integers(0, 3, 22), mixed, np.eye(3)[rng.integers(0, 3, 17)], 3)
+    check_mixed_set(X, rng.integers(0, 3, 22), mixed, np.eye(3)[rng.integers(0, 3, 17)], 3)
 
 
 def test_by_hand():

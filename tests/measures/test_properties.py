@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import test_metrics
-import test_vicinity
 import torch
 import zmanifold as zm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from measured import check_mixed_set, check_vicinity
 from pointsets import ANY, GENERAL, SEEDS, point_sets
 
 # The loops square plain float64s, which denormal numbers do not survive, and sum them in another
@@ -63,7 +62,7 @@ def test_vicinity_against_the_loop(data, shares, metric):
     )
     largest = max(np.abs(train_x).max(), np.abs(test_x).max(), 1.0)
     atol = 1e-14 if metric == "cosine" else 1e-14 * largest
-    test_vicinity.check(result, train_x, as_shares(train_y), test_x, test_y, metric, atol=atol)
+    check_vicinity(result, train_x, as_shares(train_y), test_x, test_y, metric, atol=atol)
 
 
 @given(labelled(ANY), SIZES, st.sampled_from(["euclidean", "cosine"]))
@@ -147,7 +146,7 @@ def test_metrics_against_the_loop(data, share):
     # Mixed points of a lattice are as far from some others but for rounding.
     X, labels, mixed, soft = mixed_sets(data.draw, {k: ANY[k] for k in ("gaussian", "flat")})
     k = 1 + round(share * (min(len(X), len(mixed)) - 2))
-    test_metrics.check(X, labels, mixed, soft, k)
+    check_mixed_set(X, labels, mixed, soft, k)
 
 
 @settings(max_examples=settings().max_examples // 2)

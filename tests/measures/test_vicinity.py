@@ -14,19 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from zmanifold._base.errors import InputError
 
 import oracles
-
-
-def check(result, train_x, train_soft, test_x, test_codes, metric="euclidean", atol=1e-12):
-    for r, k in enumerate(result.n_neighbors):
-        expected = oracles.vicinity(train_x, train_soft, test_x, test_codes, k, metric)
-        np.testing.assert_array_equal(result.class_counts[r], [row["counts"] for row in expected])
-        np.testing.assert_array_equal(result.n_same[r], [row["n_same"] for row in expected])
-        for name in ("label_mass", "entropy"):
-            ours = getattr(result, name)[r]
-            np.testing.assert_allclose(ours, [row[name] for row in expected], atol=1e-12)
-        for name in ("own_distance", "other_distance"):
-            ours = getattr(result, name)
-            np.testing.assert_allclose(ours, [row[name] for row in expected], atol=atol)
+from measured import check_vicinity
 
 
 @pytest.mark.parametrize("dim", [2, 20])
@@ -40,7 +28,7 @@ def test_against_the_loop(dim, metric, soft, rng, device):
         train_x, labels if soft else labels.argmax(1), test_x, test_y,
         n_neighbors=(5, 1, 90), metric=metric, device=device,
     )  # fmt: skip
-    check(result, train_x, labels, test_x, test_y, metric)
+    check_vicinity(result, train_x, labels, test_x, test_y, metric)
     distances, indices = oracles.neighbors_of(train_x, test_x, 90, metric)
     np.testing.assert_array_equal(result.indices, indices)
     np.testing.assert_allclose(result.distances, distances, atol=1e-12)
@@ -61,7 +49,7 @@ def test_any_small_set(seed, n, dim, levels):
     test_y = rng.choice(np.unique(train_y), 9)
     k = int(rng.integers(1, n + 1))
     result = zm.vicinity(train_x, train_y, test_x, test_y, n_neighbors=k)
-    check(result, train_x, np.eye(train_y.max() + 1)[train_y], test_x, test_y)
+    check_vicinity(result, train_x, np.eye(train_y.max() + 1)[train_y], test_x, test_y)
 
 
 def test_by_hand():
@@ -137,7 +125,7 @@ def test_scale_and_far_queries():
     train_x, train_y = rng.normal(size=(60, 20)), rng.integers(0, 2, 60)
     test_x, test_y = rng.normal(size=(10, 20)) * np.logspace(0, 9, 10)[:, None], np.arange(10) % 2
     expected = zm.vicinity(train_x, train_y, test_x, test_y)
-    check(expected, train_x, np.eye(2)[train_y], test_x, test_y, atol=1e-5)
+    check_vicinity(expected, train_x, np.eye(2)[train_y], test_x, test_y, atol=1e-5)
     for scale in (2.0**500, 2.0**-500):
         scaled = zm.vicinity(train_x * scale, train_y, test_x * scale, test_y)
         np.testing.assert_array_equal(scaled.indices, expected.indices)

@@ -229,18 +229,30 @@ class LinearMixer(nn.Module, ABC):
                 f"y has shape {tuple(y.shape)} for {len(x)} samples: give one label a sample."
             )
         at_least_float32 = torch.promote_types(x.dtype, torch.float32)
-        soft = self._soft_labels(y, at_least_float32)
-        weights = self.weights(len(x), generator=generator, device=x.device, dtype=at_least_float32)
-        return _mixed(weights, x), _mixed(weights, soft)
+        weights, soft = self._drawn_with_labels(y, generator, x.device, at_least_float32)
+        return _mixed(weights, x), soft
 
-    def _soft_labels(self, y: Tensor, dtype: torch.dtype) -> Float[Tensor, "b c"]:
+    def _drawn_with_labels(
+        self,
+        y: Tensor,
+        generator: torch.Generator | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b c"]]:
+        """Draw the weights, and mix the labels with them."""
+        soft = self._soft_labels(y, dtype)
+        weights = self.weights(len(y), generator=generator, device=device, dtype=dtype)
+        return weights, _mixed(weights, soft)
+
+    def _are_soft(self, y: Tensor) -> bool:
+        """Say whether labels are soft, once they are known to be what this mixer takes."""
         if y.is_floating_point():
             if y.ndim != 2:
                 raise InputError(
                     f"y holds floats of shape {tuple(y.shape)} but soft labels have shape "
                     "(batch, classes): give integers for hard labels."
                 )
-            return y
+            return True
         if y.ndim != 1:
             raise InputError(
                 f"y holds integers of shape {tuple(y.shape)} but hard labels have shape (batch,): "
@@ -251,6 +263,12 @@ class LinearMixer(nn.Module, ABC):
                 "integer labels need num_classes: give it to the mixer, or pass soft labels of "
                 "shape (batch, classes)."
             )
+        return False
+
+    def _soft_labels(self, y: Tensor, dtype: torch.dtype) -> Float[Tensor, "b c"]:
+        if self._are_soft(y):
+            return y
+        assert self.num_classes is not None
         classes = y.long()
         if y.device.type != "cpu" or torch.compiler.is_compiling():
             # To learn whether all classes are known would make a GPU wait.

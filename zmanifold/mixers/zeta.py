@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import zeta
@@ -23,6 +23,9 @@ __all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
 # From this size on, and on a CPU, each row is shuffled: twice as fast as to sort random keys. (It
 # is faster for smaller batches, too, but these have their published draws.)
 _LARGE_BATCH = 128
+
+# On a GPU ranks are counted, which takes time B³: beyond this size sorting is faster.
+_LARGEST_BY_KERNEL = 1024
 
 
 class ZetaMixup(LinearMixer):
@@ -98,12 +101,9 @@ class ZetaMixup(LinearMixer):
         device: torch.device,
         dtype: torch.dtype,
     ) -> Float[Tensor, "b b"]:
-        n_mix = batch_size if self.n_mix is None else self.n_mix
-        if n_mix > batch_size:
-            raise InputError(
-                f"n_mix={n_mix} samples cannot be chosen from a batch of {batch_size}: "
-                "lower n_mix or enlarge the batch."
-            )
+        n_mix = self._n_mixed(batch_size)
+        if _by_kernel(batch_size, device, dtype):
+            return self._drawn_by_kernel(batch_size, None, generator, device, dtype)[0]
         # The permutations come first: they are the same for every gamma.
         by_shuffles = device.type == "cpu" and batch_size >= _LARGE_BATCH
         if by_shuffles and not torch.compiler.is_compiling():
@@ -119,6 +119,56 @@ class ZetaMixup(LinearMixer):
         series = self._series(n_mix, generator, device).to(dtype).expand(batch_size, n_mix)
         return torch.zeros(shape, device=device, dtype=dtype).scatter(1, order, series)
 
+    def _drawn_with_labels(
+        self,
+        y: Tensor,
+        generator: torch.Generator | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b c"]]:
+        source = device if generator is None else generator.device
+        # A generator made for "cuda" does not say which GPU: that is the current one.
+        one_place = y.device == device and source in (device, torch.device(device.type))
+        if self._are_soft(y) or not one_place or not _by_kernel(len(y), device, dtype):
+            return super()._drawn_with_labels(y, generator, device, dtype)
+        return self._drawn_by_kernel(len(y), y.long().contiguous(), generator, device, dtype)
+
+    def _drawn_by_kernel(
+        self,
+        batch_size: int,
+        classes: Int64[Tensor, " b"] | None,
+        generator: torch.Generator | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b c"]]:
+        """Draw what `_draw` does with the same keys, and mix labels, in one kernel of a GPU."""
+        from zmanifold.mixers._zeta_triton import drawn_rows
+
+        n_mix = self._n_mixed(batch_size)
+        keys = random_ranks((batch_size, batch_size), generator, device)
+        gamma, uniform = self.gamma, None
+        if isinstance(gamma, tuple):
+            uniform = random_ranks((1,), generator, device)
+        return drawn_rows(
+            keys,
+            classes,
+            gamma=gamma if isinstance(gamma, tuple) else (gamma, gamma),
+            uniform=uniform,
+            n_mix=n_mix,
+            anchored=self.anchored,
+            num_classes=self.num_classes or 0,
+            dtype=dtype,
+        )
+
+    def _n_mixed(self, batch_size: int) -> int:
+        n_mix = batch_size if self.n_mix is None else self.n_mix
+        if n_mix > batch_size:
+            raise InputError(
+                f"n_mix={n_mix} samples cannot be chosen from a batch of {batch_size}: "
+                "lower n_mix or enlarge the batch."
+            )
+        return n_mix
+
     def _series(
         self, n_mix: int, generator: torch.Generator | None, device: torch.device
     ) -> Float64[Tensor, " t"]:
@@ -131,6 +181,34 @@ class ZetaMixup(LinearMixer):
             # A graph that is captured on a GPU owns what it makes.
             return _p_series(self.gamma, n_mix, device)
         return torch.from_numpy(_p_series_kept(self.gamma, n_mix))
+
+
+def _by_kernel(batch_size: int, device: torch.device, dtype: torch.dtype) -> bool:
+    """Say whether one kernel draws the weights; elsewhere torch's do, 18 a batch."""
+    return (
+        device.type == "cuda"
+        and batch_size <= _LARGEST_BY_KERNEL
+        and dtype in (torch.float32, torch.float64)
+        and not torch.compiler.is_compiling()
+        # What torch.func maps or differentiates is no memory that a kernel could read.
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and _compiles(device)
+    )
+
+
+@lru_cache
+def _compiles(device: torch.device) -> bool:
+    """Say whether Triton, which is optional, compiles kernels for this GPU."""
+    try:
+        from triton.runtime import driver
+
+        import zmanifold.mixers._zeta_triton  # noqa: F401
+
+        # It compiles its driver, for which a C compiler is needed.
+        driver.active.get_current_target()
+    except Exception:
+        return False
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def _p_series(gamma: float | Tensor, n_mix: int, device: torch.device) -> Float64[Tensor, " t"]:

@@ -1,0 +1,149 @@
+"""NAME[:PARAM=VALUE[,...]]: what the command line, sweeps and the audit call a mixer or estimator.
+
+A value is a number, true, false, none or a word; several values make a grid: START:STOP:STEP with
+both ends in, or A/B/C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zmanifold._base.errors import InputError
+from zmanifold._base.registry import Registry
+
+__all__ = ["make_all", "parse_grid", "parse_spec"]
+
+_MOST_VALUES = 10_000
+_WORDS = {"true": True, "false": False, "none": None}
+_RULE = (
+    f"give START:STOP:STEP with START <= STOP, STEP > 0 and at most {_MOST_VALUES} values, or A/B/C"
+)
+
+
+def parse_spec(text: str) -> tuple[str, dict[str, list[Any]]]:
+    """Split a specification into its name and the values of each parameter.
+
+    Raises
+    ------
+    InputError
+        If a part is no ``PARAM=VALUE``, or a grid is reversed or too fine.
+
+    Examples
+    --------
+    >>> from zmanifold._base.specs import parse_spec
+    >>> parse_spec("zeta:gamma=2.4/4,anchored=true")
+    ('zeta', {'gamma': [2.4, 4], 'anchored': [True]})
+    >>> parse_spec("cutmix:alpha=0:1:0.5")
+    ('cutmix', {'alpha': [0.0, 0.5, 1.0]})
+    """
+    name, _, rest = text.partition(":")
+    values: dict[str, list[Any]] = {}
+    for item in rest.split(",") if rest else []:
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not (key and equals and value):
+            raise InputError(
+                f"{text!r} has the part {item.strip()!r} where PARAM=VALUE is expected: give "
+                f"{name.strip()}:PARAM=VALUE[,PARAM=VALUE...]."
+            )
+        if key in values:
+            raise InputError(f"{text!r} gives {key} twice: give it once, several values as A/B/C.")
+        values[key] = parse_grid(value, text)
+    return name.strip(), values
+
+
+def parse_grid(value: str, spec: str) -> list[Any]:
+    """Read one value, START:STOP:STEP, or A/B/C; `spec` is named in messages.
+
+    Examples
+    --------
+    >>> from zmanifold._base.specs import parse_grid
+    >>> parse_grid("0:1:0.25", "zeta"), parse_grid("8/none", "zeta")
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [8, None])
+    """
+    if ":" not in value:
+        return list(dict.fromkeys(_value(item.strip()) for item in value.split("/")))
+    try:
+        start, stop, step = map(float, value.split(":"))
+    except ValueError:
+        raise InputError(f"{spec!r} has the grid {value!r}, which is none: {_RULE}.") from None
+    fine = abs(start) < 1e6 and abs(stop) < 1e6 and 1e-6 <= step < 1e6
+    if not (fine and start <= stop) or stop - start >= step * _MOST_VALUES:
+        raise InputError(f"{spec!r} has the grid {value!r}, reversed or too fine: {_RULE}.")
+    # A step that misses the end by rounding alone still reaches it.
+    count = int((stop - start) / step + 1e-9) + 1
+    return [round(start + i * step, 10) for i in range(count)]
+
+
+def make_all(registry: Registry[Any], texts: Iterable[str], **fixed: Any) -> list[Any]:
+    """Make what specifications name, a grid's values one after the other.
+
+    Parameters
+    ----------
+    registry : Registry
+        The wing's names.
+    texts : iterable of str
+        ``NAME[:PARAM=VALUE[,...]]``, or ``module.Name[:...]`` for one's own.
+    **fixed
+        Parameters that each of them gets if it has them and the text gives no others.
+
+    Returns
+    -------
+    list
+        One object a combination of values.
+    """
+    made = []
+    for text in texts:
+        name, values = parse_spec(text)
+        make, known = _maker(registry, name)
+        given = {key: [value] for key, value in fixed.items() if key in known} | values
+        for combination in itertools.product(*given.values()):
+            made.append(make(dict(zip(given, combination, strict=True))))
+    return made
+
+
+def _maker(
+    registry: Registry[Any], name: str
+) -> tuple[Callable[[Mapping[str, Any]], Any], set[str]]:
+    if "." not in name:
+        info, _ = registry.find(name)
+        return partial(registry.make, name), {parameter.name for parameter in info.parameters}
+    module, _, attribute = name.rpartition(".")
+    # As for `python -m`: a module beside the data is found, by worker processes, too.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        own = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise InputError(
+            f"the {registry.what} {name!r} cannot be imported ({type(error).__name__}: {error}): "
+            "give MODULE.NAME of a module in this folder or one that Python finds."
+        ) from error
+
+    def make(parameters: Mapping[str, Any]) -> Any:
+        try:
+            if isinstance(own, type):
+                return own(**parameters)
+            return partial(own, **parameters) if parameters else own
+        except TypeError as error:
+            raise InputError(
+                f"the {registry.what} {name!r} takes other parameters ({error}): see its signature."
+            ) from None
+
+    return make, set()
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

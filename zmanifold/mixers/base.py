@@ -1,0 +1,400 @@
+"""The one way to call, name and recognise a mixer of any kind.
+
+A mixer is None (the original data), an object with ``weights(batch_size)``, or a callable that
+takes a batch and its labels. What a callable may return is the convention of most published code:
+
+- ``x_mixed``: the labels stay as they are;
+- ``(x_mixed, y_mixed)``;
+- ``(x_mixed, y_mixed, loss_weights)`` with one weight a sample;
+- ``(x_mixed, y_a, y_b, lam)`` or ``(x_mixed, (y_a, y_b, lam))``: lam y_a + (1 - lam) y_b.
+
+It is given ``generator=`` and ``indices=`` (the samples' row numbers in the data set) if it takes
+them. A mixer with ``fit(X, y)`` sees the whole data set first. A mixer whose attribute ``latent``
+is true returns a network's output in place of mixed samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from zmanifold._base.arrays import as_real_tensor
+from zmanifold._base.checks import is_number
+from zmanifold._base.errors import InputError
+from zmanifold.mixers.linear import mix
+
+__all__ = [
+    "apply",
+    "check_mixer",
+    "describe",
+    "draw_weights",
+    "fitted",
+    "is_linear",
+    "label_of",
+    "strength",
+]
+
+# Mixers may have a state, as torch's global generator has: threads take turns.
+_ONE_AT_A_TIME = threading.RLock()
+
+_RETURNS = "return x_mixed, (x_mixed, y), (x_mixed, y, loss_weights) or (x_mixed, y_a, y_b, lam)"
+
+
+def apply(
+    mixer: Any,
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    indices: Int64[Tensor, " b"] | None = None,
+    *,
+    num_classes: int | None = None,
+    latent: bool = False,
+) -> tuple[Tensor, Tensor, Float[Tensor, " b"] | None]:
+    """Mix a batch with a mixer of any kind, and check what it returns.
+
+    Parameters
+    ----------
+    mixer : mixer or None
+        See `zmanifold.mixers.base`; None returns the batch as it is.
+    x : torch.Tensor of shape (b, ...)
+        The samples; never changed.
+    y : torch.Tensor of shape (b,) or (b, K)
+        Integer classes or soft labels.
+    generator : torch.Generator
+        The only source of randomness. A mixer without ``generator=`` draws from the global ones
+        of torch, NumPy and Python, which are seeded from it and put back.
+    indices : torch.Tensor of int64, shape (b,), optional
+        The samples' row numbers in the data set, for mixers that take them.
+    num_classes : int, optional
+        The number of classes of integer labels, where the mixer mixes labels but does not know it.
+    latent : bool, default=False
+        Whether a network's output is wanted of a latent mixer in place of samples.
+
+    Returns
+    -------
+    x_mixed : torch.Tensor of shape (b, ...)
+        Mixed samples; of a latent mixer the network's output.
+    y_mixed : torch.Tensor of shape (b,) or (b, K)
+        Their labels.
+    loss_weights : torch.Tensor of shape (b,) or None
+        How much each sample counts in the loss.
+
+    Raises
+    ------
+    InputError
+        If the mixer returns something else, or mixes no samples but is asked for some.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.mixers import apply
+    >>> def halfway(x, y):
+    ...     return (x + x.flip(0)) / 2, y, y.flip(0), 0.5
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> apply(halfway, x, y, torch.Generator(), num_classes=2)[1]
+    tensor([[0.5000, 0.5000],
+            [0.5000, 0.5000]])
+    """
+    if mixer is None:
+        return x, y, None
+    check_mixer(mixer, latent=latent)
+    if is_linear(mixer) and not callable(mixer):
+        to_x, to_y = draw_weights(mixer, len(x), generator)
+        soft = _distributions(y, _classes_of(mixer, num_classes))
+        # Mixed in float64 and rounded once, as in `Batches`: equal samples stay equal.
+        mixed = mix(to_x.to(x.device), x.double()).to(x.dtype)
+        return mixed, mix(to_y.to(y.device), soft), None
+    returned = _called(mixer, generator, x, y, indices=indices)
+    x_mixed, y_mixed, loss_weights = _parts(returned, mixer, y, num_classes)
+    if not latent:
+        _check_samples(x_mixed, x)
+    return x_mixed, y_mixed, loss_weights
+
+
+def draw_weights(
+    mixer: Any, batch_size: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b b"]]:
+    """Draw the float64 weights of one batch, for the samples and for the labels.
+
+    Parameters
+    ----------
+    mixer : object
+        With ``weights(batch_size)``, which returns one matrix for both, or one for each.
+    batch_size : int
+        The number b of samples.
+    generator : torch.Generator
+        The only source of randomness.
+
+    Raises
+    ------
+    InputError
+        If they are no b x b matrix of real numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import draw_weights
+    >>> draw_weights(zm.ZetaMixup(0.0), 2, torch.Generator())[0]
+    tensor([[0.5000, 0.5000],
+            [0.5000, 0.5000]], dtype=torch.float64)
+    """
+    drawn = _called(mixer.weights, generator, batch_size, dtype=torch.float64)
+    pair = drawn if isinstance(drawn, tuple) and len(drawn) == 2 else (drawn, drawn)
+    for matrix in pair:
+        shape = as_real_tensor(matrix, "the mixer's weights").shape
+        if shape != (batch_size, batch_size):
+            raise InputError(
+                f"the mixer's weights have shape {tuple(shape)} for a batch of {batch_size}: "
+                "return one row a mixed sample, one column a sample."
+            )
+    to_x, to_y = (as_real_tensor(matrix, "the mixer's weights").double() for matrix in pair)
+    return to_x, to_y
+
+
+def fitted(mixer: Any, X: Tensor, y: Any) -> Any:
+    """Return the mixer, or a copy that has seen the data set if it has ``fit(X, y)``.
+
+    Parameters
+    ----------
+    mixer : mixer or None
+        It stays as it is.
+    X : torch.Tensor of shape (n, ...)
+        All samples; `indices` of `apply` are their row numbers.
+    y : array-like of shape (n,) or (n, K), or None
+        Their labels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import fitted
+    >>> fitted(zm.Mixup(), torch.zeros(4, 2), None)
+    Mixup(alpha=1.0, per_sample=False)
+    """
+    if not callable(getattr(mixer, "fit", None)):
+        return mixer
+    own = copy.deepcopy(mixer)
+    own.fit(X, y)
+    return own
+
+
+def check_mixer(mixer: Any, *, latent: bool = True) -> None:
+    """Raise InputError unless `mixer` is None or can mix a batch, a latent one's samples included.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import check_mixer
+    >>> check_mixer(zm.Mixup())
+    """
+    if isinstance(mixer, type):
+        raise InputError(
+            f"mixer {mixer.__name__} is a class: give an object of it, {mixer.__name__}()."
+        )
+    if not (mixer is None or callable(mixer) or is_linear(mixer)):
+        raise InputError(
+            f"mixer {mixer!r} has neither weights(batch_size) nor a call (x, y): give a mixer "
+            "object, or None for the original data."
+        )
+    if not latent and getattr(mixer, "latent", False):
+        raise InputError(
+            f"mixer {label_of(mixer)!r} mixes inside a network and makes no samples: measure the "
+            "network's features in the layer where it mixes, or train with it."
+        )
+
+
+def is_linear(mixer: Any) -> bool:
+    """Tell whether a mixer draws weights.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import is_linear
+    >>> is_linear(zm.Mixup()), is_linear(lambda x, y: x)
+    (True, False)
+    """
+    return callable(getattr(mixer, "weights", None))
+
+
+def label_of(mixer: Any) -> str:
+    """Return a mixer's name in tables, without its strength.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import label_of
+    >>> label_of(None), label_of(zm.ZetaMixup(2.8, anchored=True))
+    ('none', 'zeta-anchored')
+    """
+    if mixer is None:
+        return "none"
+    own = getattr(mixer, "label", None)
+    if not isinstance(own, str):
+        inner = getattr(mixer, "func", mixer)  # of a functools.partial
+        own = getattr(inner, "__name__", None) or type(inner).__name__
+    return own
+
+
+def strength(mixer: Any) -> dict[str, float]:
+    """Return the numbers that tell a mixer from others of its name, in a fixed order.
+
+    They are the attributes that its ``strengths`` names; of a class without it, the numeric
+    parameters of its constructor that are attributes, too.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import strength
+    >>> strength(zm.ZetaMixup(2.8)), strength(None)
+    ({'gamma': 2.8}, {})
+    """
+    if mixer is None:
+        return {}
+    if isinstance(getattr(mixer, "keywords", None), Mapping):  # a functools.partial
+        values = dict(mixer.keywords)
+    else:
+        values = {name: getattr(mixer, name, None) for name in _strengths(mixer)}
+    return {name: float(value) for name, value in values.items() if is_number(value)}
+
+
+def describe(mixer: Any) -> str:
+    """Describe a mixer in settings: what it is with its parameters, no address in memory.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import describe
+    >>> describe(zm.Mixup()), describe(len)
+    ('Mixup(alpha=1.0, per_sample=False)', 'len')
+    """
+    text = repr(mixer)
+    if " at 0x" not in text and "object at" not in text:
+        return text
+    values = ", ".join(f"{name}={value:g}" for name, value in strength(mixer).items())
+    inner = getattr(mixer, "func", mixer)
+    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    return f"{name}({values})" if values else str(name)
+
+
+def _strengths(mixer: Any) -> tuple[str, ...]:
+    declared = getattr(mixer, "strengths", None)
+    if isinstance(declared, tuple):
+        return declared
+    if inspect.isroutine(mixer):
+        return ()
+    try:
+        parameters = inspect.signature(type(mixer)).parameters
+    except (TypeError, ValueError):
+        return ("gamma", "alpha")
+    # As without a constructor of its own: these two have columns in every table.
+    named = [name for name in parameters if name != "num_classes"]
+    return tuple(dict.fromkeys([*named, "gamma", "alpha"]))
+
+
+def _called(
+    function: Callable[..., Any], generator: torch.Generator, *args: Any, **may: Any
+) -> Any:
+    """Call as a function of the generator; of the keywords it is given those that it takes."""
+    taken = _keywords_of(function)
+    options = {name: value for name, value in may.items() if name in taken and value is not None}
+    with _ONE_AT_A_TIME:
+        if "generator" in taken:
+            return function(*args, generator=generator, **options)
+        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+        with _seeded(int(seed)):
+            return function(*args, **options)
+
+
+def _keywords_of(function: Callable[..., Any]) -> frozenset[str]:
+    target = function.forward if isinstance(function, torch.nn.Module) else function
+    try:
+        return frozenset(inspect.signature(target).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and Python, and put them back."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+    with torch.random.fork_rng(devices=range(n_gpus)):
+        try:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+
+
+def _parts(
+    returned: Any, mixer: Any, y: Tensor, num_classes: int | None
+) -> tuple[Any, Tensor, Tensor | None]:
+    """Bring what a callable returned to samples, labels and loss weights."""
+    parts = list(returned) or [None] if isinstance(returned, (tuple, list)) else [returned]
+    if len(parts) == 2 and isinstance(parts[1], (tuple, list)):
+        parts = [parts[0], *parts[1]]
+    if len(parts) > 4:
+        raise InputError(f"the mixer returned {len(parts)} values: {_RETURNS}.")
+    if len(parts) == 4:
+        x_mixed, y_a, y_b, lam = parts
+        classes = _classes_of(mixer, num_classes)
+        first, second = (_distributions(as_real_tensor(t, "labels"), classes) for t in (y_a, y_b))
+        share = torch.as_tensor(lam, dtype=torch.float64, device=first.device).reshape(-1)
+        if len(share) not in (1, len(first)) or first.shape != second.shape:
+            raise InputError(
+                f"the mixer returned lam of shape {tuple(share.shape)} for {len(first)} samples: "
+                "return one number, or one a sample."
+            )
+        share = share[:, None].to(first.dtype)
+        return x_mixed, share * first + (1 - share) * second, None
+    y_mixed = parts[1] if len(parts) > 1 else y
+    weights = parts[2] if len(parts) == 3 else None
+    if weights is not None and not (isinstance(weights, Tensor) and weights.shape == (len(y),)):
+        raise InputError(
+            f"the mixer returned {_shape_of(weights)} as third value for {len(y)} samples: "
+            f"{_RETURNS}, with one loss weight a sample."
+        )
+    return parts[0], y_mixed, weights
+
+
+def _classes_of(mixer: Any, num_classes: int | None) -> int | None:
+    own = getattr(mixer, "num_classes", None)
+    return num_classes if num_classes is not None else own
+
+
+def _distributions(y: Tensor, num_classes: int | None) -> Float[Tensor, "b K"]:
+    if y.ndim == 2:
+        return y if y.is_floating_point() else y.double()
+    if num_classes is None:
+        raise InputError(
+            "integer labels are mixed but the number of classes is not known: give num_classes, "
+            "or soft labels of shape (batch, classes)."
+        )
+    return torch.nn.functional.one_hot(y.long(), num_classes).to(torch.get_default_dtype())
+
+
+def _check_samples(mixed: Any, x: Tensor) -> None:
+    real = isinstance(mixed, Tensor) and not mixed.is_complex() and not mixed.is_sparse
+    if not real or mixed.numel() != x.numel() or len(mixed) != len(x):
+        raise InputError(
+            f"the mixer returned {_shape_of(mixed)} for a batch of shape {tuple(x.shape)}: "
+            "return (x_mixed, y) with as many samples of the same shape."
+        )
+
+
+def _shape_of(value: Any) -> str:
+    return f"{type(value).__name__} of shape {tuple(getattr(value, 'shape', ()))}"
