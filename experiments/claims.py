@@ -22,7 +22,7 @@ import zmanifold as zm
 from zmanifold._base.files import write_atomically, write_json
 from zmanifold._base.provenance import environment
 from zmanifold.datasets.manifolds import distance_to_helix
-from zmanifold.mixers.by_name import mixers_by_name
+from zmanifold.mixers import mixers_from_specs
 
 from verdicts import RULE, Case, Claim, judge, summarise, to_json, to_markdown
 
@@ -513,7 +513,7 @@ def labels(seeds: list[int]) -> list[Case]:
 
 def sweeps(seeds: list[int]) -> list[Case]:
     """Sweep the local ID; each seed generates its own data, shuffles and mixes anew."""
-    mixers = mixers_by_name(("none", "mixup", "zeta", "zeta-anchored"), gammas=GAMMAS)
+    mixers = mixers_from_specs(("none", "mixup", "zeta", "zeta-anchored"), gammas=GAMMAS)
     cases: list[Case] = []
     for name in SWEPT:
         found: dict[tuple[Any, ...], list[float]] = {}

@@ -20,7 +20,7 @@ import typer
 import zmanifold as zm
 from zmanifold._base.files import write_atomically, write_json
 from zmanifold._base.provenance import environment
-from zmanifold.mixers.by_name import mixers_by_name
+from zmanifold.mixers import mixers_from_specs
 from zmanifold.plotting import sweep_figure
 from zmanifold.storage import save_figure
 
@@ -95,7 +95,7 @@ def sweep(dataset: Dataset, gammas: list[float]) -> zm.SweepResult:
     """Sweep one data set over all mixers."""
     return zm.sweep_id(
         dataset,
-        mixers=mixers_by_name(MIXERS, gammas=gammas),
+        mixers=mixers_from_specs(MIXERS, gammas=gammas),
         n_neighbors=NEIGHBORS,
         batch_size=BATCH_SIZE,
         seeds=SEEDS,

@@ -31,7 +31,7 @@ MOST_AT_THE_TOP = 8
 PUBLIC = {
     "make_crescents", "make_spirals", "make_helix", "make_paraboloid", "load_dataset", "Dataset",
     "Mixup", "ZetaMixup", "mix", "gamma_min", "gamma_from_lambda", "kneighbors", "LocalPCA",
-    "local_spectra", "sweep_id", "SweepResult", "vicinity", "VicinityResult", "mixed_set",
+    "local_spectra", "make_mixer", "sweep_id", "SweepResult", "vicinity", "VicinityResult", "mixed_set",
     "mixed_set_metrics", "MixedSetMetrics",
 }  # fmt: skip
 

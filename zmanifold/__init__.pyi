@@ -22,6 +22,7 @@ from .mixers import Mixup as Mixup
 from .mixers import ZetaMixup as ZetaMixup
 from .mixers import gamma_from_lambda as gamma_from_lambda
 from .mixers import gamma_min as gamma_min
+from .mixers import make_mixer as make_mixer
 from .mixers import mix as mix
 from .mixers import mixed_set as mixed_set
 from .neighbors import kneighbors as kneighbors

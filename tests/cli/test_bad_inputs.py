@@ -15,8 +15,8 @@ import pytest
 import zmanifold as zm
 from PIL import Image
 from zmanifold.datasets.load import hold_out
-from zmanifold.sweep.api import Sweep
 from zmanifold.sweep.journal import Journal
+from zmanifold.sweep.plan import Sweep
 from zmanifold.training import loop as classifiers
 
 RNG = np.random.default_rng(0)

@@ -67,7 +67,7 @@ def test_own_files_and_all_mixers(run, tmp_path):
 
 
 def test_what_is_finished_is_kept_when_a_later_data_set_fails(run, tmp_path, monkeypatch):
-    from zmanifold.sweep.api import Sweep
+    from zmanifold.sweep.plan import Sweep
 
     whole = Sweep.run
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 import zmanifold as zm
 from zmanifold.dimension import _inertia as inertia
-from zmanifold.dimension import api as dimension
+from zmanifold.dimension import fo as dimension
 
 import oracles
 
@@ -118,7 +118,7 @@ def test_open_neighbourhoods_are_computed(monkeypatch, rng):
     X = rng.normal(size=(60, 6))
     expected = zm.LocalPCA(n_neighbors=20).fit(X).dimension_pw_
     computed = []
-    spectra, count = dimension._spectra, dimension._count
+    spectra, count = dimension.spectra_of, dimension._count
 
     def leave_some_open(points, indices, alpha, rounding, found, degenerate, proven):
         count(points, indices, alpha, rounding, found, degenerate, proven)
@@ -126,7 +126,9 @@ def test_open_neighbourhoods_are_computed(monkeypatch, rng):
         found[::7] = -5
 
     monkeypatch.setattr(dimension, "_count", leave_some_open)
-    monkeypatch.setattr(dimension, "_spectra", lambda *a: computed.append(len(a[1])) or spectra(*a))
+    monkeypatch.setattr(
+        dimension, "spectra_of", lambda *a: computed.append(len(a[1])) or spectra(*a)
+    )
     found = zm.LocalPCA(n_neighbors=20).fit(X).dimension_pw_
     assert computed == [9]
     np.testing.assert_array_equal(found, expected)

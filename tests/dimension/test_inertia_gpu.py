@@ -5,7 +5,7 @@ import pytest
 import torch
 import zmanifold as zm
 from zmanifold.dimension import _inertia_gpu as signs
-from zmanifold.dimension import api as dimension
+from zmanifold.dimension import fo as dimension
 
 import oracles
 

@@ -14,9 +14,8 @@ from scipy.stats import beta, chisquare, kstest
 from torch import nn
 from zmanifold._base import matmul as multiplying
 from zmanifold._base.errors import InputError
-from zmanifold.mixers import linear
+from zmanifold.mixers import linear, mixers_from_specs
 from zmanifold.mixers._shuffles import shuffled_rows
-from zmanifold.mixers.by_name import mixers_by_name
 
 import oracles
 
@@ -327,7 +326,7 @@ def test_gamma_from_lambda_is_theorem_2():
 
 
 def test_by_name():
-    mixers = mixers_by_name(["none", "mixup", "zeta-anchored"], gammas=[1.0, 2.0], alpha=0.3)
+    mixers = mixers_from_specs(["none", "mixup", "zeta-anchored"], gammas=[1.0, 2.0], alpha=0.3)
     assert mixers[0] is None
     assert mixers[1].alpha == 0.3
     assert [m.gamma for m in mixers[2:]] == [1.0, 2.0]
@@ -371,8 +370,11 @@ X, Y = torch.rand(4, 3), torch.tensor([0, 1, 2, 1])
         (lambda: zm.gamma_from_lambda("0.5"), "lam='0.5' must lie strictly between"),
         (lambda: zm.gamma_from_lambda(np.array([0.5j])), r"lam=array\(.*\) must lie strictly"),
         (lambda: zm.gamma_from_lambda(np.ma.array([0.5], mask=True)), "lam is masked: leave out"),
-        (lambda: mixers_by_name(["zeta", "mixpu"]), "unknown mixer 'mixpu': did you mean 'mixup'"),
-        (lambda: mixers_by_name(["zeta", "zeta"]), "mixer 'zeta' is given twice"),
+        (
+            lambda: mixers_from_specs(["zeta", "mixpu"]),
+            "unknown mixer 'mixpu': did you mean 'mixup'",
+        ),
+        (lambda: mixers_from_specs(["zeta", "zeta"]), "mixer 'zeta' is given twice"),
     ],
 )
 def test_bad_input(act, message):

@@ -7,7 +7,8 @@ import zmanifold as zm
 from zmanifold._base.errors import InputError
 from zmanifold.neighbors import approximate
 from zmanifold.neighbors.approximate import search_approximately
-from zmanifold.sweep import api as sweep
+from zmanifold.sweep import COLUMNS
+from zmanifold.sweep import plan as sweep
 
 import oracles
 
@@ -88,11 +89,11 @@ def test_a_sweep_says_its_recall(tmp_path):
             X, neighbors_method="approximate", progress=False, journal=tmp_path / "a", **settings
         )
     frame = result.to_frame()
-    assert tuple(frame.columns) == (*sweep.COLUMNS, "recall")
+    assert tuple(frame.columns) == (*COLUMNS, "recall")
     assert frame["recall"].between(0.9, 1).all()
     assert result.settings["neighbors_method"] == "approximate"
     exact = zm.sweep_id(X, progress=False, **settings).to_frame()
-    assert tuple(exact.columns) == sweep.COLUMNS
+    assert tuple(exact.columns) == COLUMNS
     assert (frame["id_mean"] - exact["id_mean"]).abs().max() < 0.1
     with pytest.warns(UserWarning, match="recall"):
         again = zm.sweep_id(X, neighbors_method="approximate", progress=False, **settings)

@@ -94,7 +94,8 @@ def test_a_cell_that_fails_stands_alone(tmp_path, searches):
         *2 * ["LinAlgError: no convergence"], *2 * ["RuntimeError"]
     ]  # fmt: skip
     assert result.failures[0] == {
-        "mixer": "mixup", "gamma": None, "alpha": 1.0, "n_neighbors": 8, "seed": 0,
+        "mixer": "mixup", "gamma": None, "alpha": 1.0, "parameters": '{"alpha": 1.0}',
+        "estimator": "FO", "n_neighbors": 8, "seed": 0,
         "reason": "LinAlgError: no convergence",
     }  # fmt: skip
     assert result.settings["failures"] == list(result.failures)
@@ -114,14 +115,14 @@ def test_a_cell_that_fails_stands_alone(tmp_path, searches):
 
 
 def test_one_neighbourhood_size_may_fail(monkeypatch):
-    rule = cells.fukunaga_olsen
+    rule = cells.estimate
 
-    def fail(points, indices, **kwargs):
-        if indices.shape[1] == 20:
+    def fail(estimator, around):
+        if around.indices.shape[1] == 20:
             raise RuntimeError("too wide")
-        return rule(points, indices, **kwargs)
+        return rule(estimator, around)
 
-    monkeypatch.setattr(cells, "fukunaga_olsen", fail)
+    monkeypatch.setattr(cells, "estimate", fail)
     with pytest.warns(RuntimeWarning, match="6 of 12 cells failed"):
         result = run(None)
     assert {row["n_neighbors"] for row in result.rows} == {8}

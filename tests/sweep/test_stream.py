@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +16,12 @@ from zmanifold._base.arrays import as_points, rescaled
 from zmanifold._base.errors import InputError
 from zmanifold._base.mapped import Place, is_mapped
 from zmanifold._base.memory import streaming_memory
-from zmanifold.dimension.api import fukunaga_olsen, greatest_norm
+from zmanifold.dimension.fo import FukunagaOlsen, fukunaga_olsen
+from zmanifold.dimension.neighborhoods import greatest_norm
 from zmanifold.mixers.batches import Batches
 from zmanifold.neighbors._tiles import SPARE_CANDIDATES
 from zmanifold.neighbors.api import search
-from zmanifold.sweep import api as sweep
+from zmanifold.sweep import plan as sweep
 from zmanifold.sweep import stream as streams
 
 from processes import anonymous_memory
@@ -104,13 +104,14 @@ def test_every_neighbour_and_count_is_that_of_the_whole(rng, make, memory):
         (scaled,), exponent = rescaled(whole)
         _, exact = search(scaled, 45, rows=positions, memory=2**26)
         assert torch.equal(stream.search(positions, 45), exact)
-        given = stream.fukunaga_olsen(exact, 0.05)
+        around = streams.StreamedNeighborhoods(stream, positions, exact)
+        given = around.estimate(FukunagaOlsen(), 45, memory)
         for found, wanted in zip(
             given, fukunaga_olsen(whole, exact, alpha=0.05, memory=2**26), strict=True
         ):
             assert torch.equal(found, wanted)
         # Each neighbourhood alone, beside which there is nothing far.
-        alone = replace(stream, memory=1).fukunaga_olsen(exact, 0.05)
+        alone = around.estimate(FukunagaOlsen(), 45, 1)
         assert all(torch.equal(found, wanted) for found, wanted in zip(given, alone, strict=True))
         fraction, power = stream.norm
         assert math.ldexp(fraction, power) == math.ldexp(greatest_norm(scaled), exponent)
@@ -128,8 +129,9 @@ def test_no_more_is_made_than_the_memory_holds(rng, monkeypatch, one_thread):
     monkeypatch.setattr(streams.MixedRows, "take", taken)
     batches = Batches(torch.from_numpy(X), None, None, 20, 2**20)
     stream = streams.Stream.of(batches.rows(zm.ZetaMixup(2.0), 0), 1)
-    indices = stream.search(torch.arange(0, 600, 50), 45)
-    stream.fukunaga_olsen(indices, 0.05)
+    positions = torch.arange(0, 600, 50)
+    around = streams.StreamedNeighborhoods(stream, positions, stream.search(positions, 45))
+    around.estimate(FukunagaOlsen(), 45, 1)
     # A batch, or the candidates of one query.
     assert max(largest) <= 45 + SPARE_CANDIDATES
 
@@ -192,7 +194,7 @@ def test_what_cannot_be_streamed_is_refused(tmp_path, rng, never_held):
     assert streaming_memory(None) >= 2**26
     # The shuffle alone takes 8 bytes a row.
     X = torch.zeros(1, 2).expand(2**30, 2)
-    cells = sweep.Cells("big", Batches(X, None, None, 32, 0), 100, False, 2**33, "exact")
+    cells = sweep.Cells("big", Batches(X, None, None, 32, 0), 100, False, 2**33, "exact", ())
     with pytest.raises(InputError, match=r"too little .* at least 12\d\d\d MiB"):
         cells.room()
 

@@ -10,10 +10,10 @@ import zmanifold as zm
 from skdim.id import lPCA
 from zmanifold._base.errors import InputError
 from zmanifold.datasets.load import Dataset
+from zmanifold.mixers import mixers_from_specs
 from zmanifold.mixers.batches import Batches
-from zmanifold.mixers.by_name import mixers_by_name
-from zmanifold.sweep import api as sweep
 from zmanifold.sweep import cells
+from zmanifold.sweep import result as results
 
 import oracles
 
@@ -60,10 +60,10 @@ def test_the_original_is_scikit_dimensions(helix):
 
 def test_the_table_is_tidy(helix):
     data = Dataset(helix, None, None, None, "mine")
-    mixers = mixers_by_name(["none", "mixup", "zeta"], gammas=[2.0, 4.0])
+    mixers = mixers_from_specs(["none", "mixup", "zeta"], gammas=[2.0, 4.0])
     result = zm.sweep_id(data, mixers=mixers, **FAST)
     frame = result.to_frame()
-    assert tuple(frame.columns) == sweep.COLUMNS
+    assert tuple(frame.columns) == results.COLUMNS
     assert len(frame) == 4 * 2 * 2
     assert not frame.duplicated(["mixer", "gamma", "alpha", "n_neighbors", "seed"]).any()
     assert (frame["dataset"] == "mine").all()
@@ -94,7 +94,7 @@ def test_cells_depend_on_their_own_seed_only(helix):
 
 
 def test_results_do_not_depend_on_chunks_or_threads(helix, one_thread):
-    mixers = mixers_by_name(["mixup", "zeta"], gammas=[0.0, 2.0])
+    mixers = mixers_from_specs(["mixup", "zeta"], gammas=[0.0, 2.0])
     expected = means(zm.sweep_id(helix, mixers=mixers, **FAST))
     torch.set_num_threads(2)
     found = means(zm.sweep_id(helix, mixers=mixers, memory_limit=2**20, **FAST))

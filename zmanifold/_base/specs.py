@@ -80,7 +80,7 @@ def parse_grid(value: str, spec: str) -> list[Any]:
     return [round(start + i * step, 10) for i in range(count)]
 
 
-def make_all(registry: Registry[Any], texts: Iterable[str], **fixed: Any) -> list[Any]:
+def make_all(registry: Registry[Any], texts: Iterable[str], **defaults: Any) -> list[Any]:
     """Make what specifications name, a grid's values one after the other.
 
     Parameters
@@ -89,8 +89,8 @@ def make_all(registry: Registry[Any], texts: Iterable[str], **fixed: Any) -> lis
         The wing's names.
     texts : iterable of str
         ``NAME[:PARAM=VALUE[,...]]``, or ``module.Name[:...]`` for one's own.
-    **fixed
-        Parameters that each of them gets if it has them and the text gives no others.
+    **defaults
+        A value, or a list of them, for parameters that the text does not give, where they exist.
 
     Returns
     -------
@@ -101,7 +101,8 @@ def make_all(registry: Registry[Any], texts: Iterable[str], **fixed: Any) -> lis
     for text in texts:
         name, values = parse_spec(text)
         make, known = _maker(registry, name)
-        given = {key: [value] for key, value in fixed.items() if key in known} | values
+        further = {key: v for key, v in defaults.items() if key in known and key not in values}
+        given = {k: v if isinstance(v, list) else [v] for k, v in further.items()} | values
         for combination in itertools.product(*given.values()):
             made.append(make(dict(zip(given, combination, strict=True))))
     return made

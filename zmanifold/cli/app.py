@@ -148,7 +148,7 @@ def sweep_id(
 
     from zmanifold._base.files import check_output, journal_of, sidecar_of
     from zmanifold.datasets import load_dataset
-    from zmanifold.mixers import mixers_by_name
+    from zmanifold.mixers import mixers_from_specs
     from zmanifold.storage import save_figure, save_sweep
     from zmanifold.sweep import Journal
 
@@ -166,7 +166,7 @@ def sweep_id(
             )
     if plot is not None:
         check_output(plot, (".png", ".svg", ".pdf"), overwrite=replace)
-    mixers = mixers_by_name(parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
+    mixers = mixers_from_specs(parse_list(mixer), gammas=gammas, alpha=alpha, n_mix=n_mix)
 
     from zmanifold.sweep import check_dask, connected, failed_cells, measured_recall, prepare_sweep
 
@@ -293,7 +293,7 @@ def train(
     """
     from zmanifold._base.files import check_output, sidecar_of, write_json
     from zmanifold.datasets import has_splits, hold_out, load_dataset
-    from zmanifold.mixers import mixers_by_name
+    from zmanifold.mixers import mixers_from_specs
 
     if resume and (out is None or overwrite):
         raise InputError("--resume goes with --out and without --overwrite: name the model.")
@@ -301,7 +301,7 @@ def train(
         replace = overwrite or resume
         check_output(out, (".pt",), overwrite=replace, resumable=True)
         check_output(sidecar_of(out), (".json",), overwrite=replace, resumable=True)
-    (made,) = mixers_by_name([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
+    (made,) = mixers_from_specs([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
     training = load_dataset(dataset, data_dir=data_dir, random_state=seed)
     if has_splits(dataset):
         if n_train is not None:

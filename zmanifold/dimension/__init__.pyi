@@ -1,5 +1,13 @@
 from .api import LocalPCA as LocalPCA
-from .api import as_neighborhoods as as_neighborhoods
-from .api import fukunaga_olsen as fukunaga_olsen
-from .api import greatest_norm as greatest_norm
 from .api import local_spectra as local_spectra
+from .fo import FukunagaOlsen as FukunagaOlsen
+from .fo import fukunaga_olsen as fukunaga_olsen
+from .neighborhoods import Neighborhoods as Neighborhoods
+from .neighborhoods import as_neighborhoods as as_neighborhoods
+from .neighborhoods import greatest_norm as greatest_norm
+from .registry import EstimatorInfo as EstimatorInfo
+from .registry import available as available
+from .registry import estimate as estimate
+from .registry import estimator_name as estimator_name
+from .registry import make_estimators as make_estimators
+from .registry import register as register

@@ -1,3 +1,14 @@
+from .label_measures import LabelError as LabelError
+from .label_measures import ContradictedMass as ContradictedMass
+from .distance_measures import Distance as Distance
+from .distance_measures import RelativeDistance as RelativeDistance
+from .label_measures import LabelEntropy as LabelEntropy
+from .ball_measures import Precision as Precision
+from .ball_measures import Recall as Recall
+from .ball_measures import Density as Density
+from .ball_measures import Coverage as Coverage
+from .distance_measures import Spread as Spread
+from .comparison import Comparison as Comparison
 from ._embedding import Embedding as Embedding
 from ._embedding import check_embeddable as check_embeddable
 from ._embedding import embed as embed
@@ -5,3 +16,7 @@ from ._mixed_set import MixedSetMetrics as MixedSetMetrics
 from ._mixed_set import mixed_set_metrics as mixed_set_metrics
 from ._vicinity import VicinityResult as VicinityResult
 from ._vicinity import vicinity as vicinity
+from .registry import MeasureInfo as MeasureInfo
+from .registry import available as available
+from .registry import make_measures as make_measures
+from .registry import register as register

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
 
-from zmanifold._base.arrays import as_set_of
-from zmanifold._base.checks import check_n_neighbors, resolve_device
-from zmanifold._base.labels import Labels, as_labels, entropy
+from zmanifold._base.checks import resolve_device
+from zmanifold._base.errors import InputError
 from zmanifold._base.memory import working_memory
-from zmanifold._base.parallel import chunks
-from zmanifold.measures._vicinity import neighborhood_distributions
-from zmanifold.neighbors import MetricSpace, count_memberships, pair_distances, search
+from zmanifold.measures.comparison import Comparison
+from zmanifold.measures.registry import make_measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,24 +26,18 @@ __all__ = ["MixedSetMetrics", "mixed_set_metrics"]
 class MixedSetMetrics:
     """What `mixed_set_metrics` measured on m mixed samples.
 
+    Each measure is an attribute of its own name, too: ``result.label_error``.
+
     Attributes
     ----------
     n_neighbors : int
         The neighbourhood size k.
     nearest : ndarray of int64, shape (m,)
         Row number of the nearest original.
-    label_error : ndarray of bool, shape (m,)
-        Whether the nearest original has another class than the mixed label's largest entry.
-    contradicted_mass : ndarray of float64, shape (m,)
-        The part of the mixed label that the k nearest originals do not bear out.
-    distance : ndarray of float64, shape (m,)
-        Distance to the nearest original.
-    relative_distance : ndarray of float64, shape (m,)
-        The same, in units of that original's distance to its own nearest neighbour.
-    label_entropy : ndarray of float64, shape (m,)
-        Entropy of the mixed label in nats.
-    precision, recall, density, coverage, spread : float
-        Of the whole set; see `mixed_set_metrics`.
+    samples : mapping of str to ndarray of shape (m,)
+        Measures of the samples.
+    of_set : mapping of str to float
+        Measures of the whole set.
 
     Examples
     --------
@@ -60,16 +50,14 @@ class MixedSetMetrics:
 
     n_neighbors: int
     nearest: NDArray[np.int64] = field(repr=False)
-    label_error: NDArray[np.bool_] = field(repr=False)
-    contradicted_mass: NDArray[np.float64] = field(repr=False)
-    distance: NDArray[np.float64] = field(repr=False)
-    relative_distance: NDArray[np.float64] = field(repr=False)
-    label_entropy: NDArray[np.float64] = field(repr=False)
-    precision: float
-    recall: float
-    density: float
-    coverage: float
-    spread: float
+    samples: Mapping[str, NDArray[Any]] = field(repr=False)
+    of_set: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> Any:
+        for measures in (self.__dict__.get("samples", {}), self.__dict__.get("of_set", {})):
+            if name in measures:
+                return measures[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table of the samples.
@@ -77,31 +65,22 @@ class MixedSetMetrics:
         Returns
         -------
         pandas.DataFrame
-            One row a mixed sample: nearest, label_error, contradicted_mass, distance,
-            relative_distance, label_entropy.
+            One row a mixed sample: nearest, and a column a measure of the samples.
         """
         import pandas as pd
 
-        columns = ("nearest", *_PER_SAMPLE)
-        return pd.DataFrame({name: getattr(self, name) for name in columns})
+        return pd.DataFrame({"nearest": self.nearest, **self.samples})
 
     def summary(self) -> dict[str, float]:
-        """Return one number a measure: the means over the samples and the set's own measures.
+        """Return one number a measure.
 
         Returns
         -------
         dict of str to float
-            label_error, contradicted_mass, distance, relative_distance and label_entropy
-            (means), precision, recall, density, coverage, spread.
+            The means of the samples' measures, and the measures of the set.
         """
-        means = {name: float(getattr(self, name).mean()) for name in _PER_SAMPLE}
-        return means | {name: getattr(self, name) for name in _OF_THE_SET}
-
-
-_PER_SAMPLE = (
-    "label_error", "contradicted_mass", "distance", "relative_distance", "label_entropy",
-)  # fmt: skip
-_OF_THE_SET = ("precision", "recall", "density", "coverage", "spread")
+        means = {name: float(values.mean()) for name, values in self.samples.items()}
+        return means | dict(self.of_set)
 
 
 def mixed_set_metrics(
@@ -111,6 +90,7 @@ def mixed_set_metrics(
     mixed_y: Any,
     *,
     n_neighbors: int = 5,
+    measures: Any = None,
     device: str | torch.device = "auto",
     memory_limit: int | None = None,
 ) -> MixedSetMetrics:
@@ -129,6 +109,9 @@ def mixed_set_metrics(
     n_neighbors : int, default=5
         Neighbourhood size k of `contradicted_mass` and of the balls of precision, recall,
         density and coverage, k < n and k < m.
+    measures : iterable of str or measure, optional
+        Names that `zmanifold.measures.available` lists, or objects (see
+        `zmanifold.measures.register`); all that have a name by default.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes the tensor's own device, or a GPU if there is one.
     memory_limit : int, optional
@@ -186,78 +169,23 @@ def mixed_set_metrics(
     0.19 0.86 1.00
     0.00 0.99 0.98
     """
+    chosen = make_measures(measures)
     where = resolve_device(device, like=original_x)
-    names = {"original_x": original_x, "mixed_x": mixed_x}
-    points = as_set_of(names, device=where, least=(2, 2))
-    k = min(check_n_neighbors(n_neighbors, len(p)) for p in points)
-    labels, mixed_labels = _checked_labels(original_y, len(points[0]), mixed_y, len(points[1]))
-    memory = working_memory(memory_limit, where)
-    space = MetricSpace.of("euclidean", original=points[0], mixed=points[1])
-    originals, mixed = space.points
-
-    _, indices = search(originals, k, queries=mixed, farthest_only=True, memory=memory)
-    nearest = indices[:, 0]
-    distance = pair_distances(mixed, originals[nearest], memory)
-    own_neighbors = _self_search(originals, k, memory)
-    unit = pair_distances(originals, originals[own_neighbors[:, 0]], memory)[nearest]
-    # 0/0 is a mixed sample on a duplicate.
-    relative = torch.where(distance == 0, 0.0, distance / unit)
-
-    soft = mixed_labels.distributions().to(where)
-    around = neighborhood_distributions(labels, indices, memory)
-    contradicted = (soft - around).abs().sum(dim=1) / 2
-
-    radii = pair_distances(originals, originals[own_neighbors[:, -1]], memory)
-    per_original, per_mixed = count_memberships(originals, radii, mixed, memory=memory)
-    radii = pair_distances(mixed, mixed[_self_search(mixed, k, memory)[:, -1]], memory)
-    _, recalled = count_memberships(mixed, radii, originals, memory=memory)
-    return MixedSetMetrics(
-        n_neighbors=k,
-        nearest=nearest.cpu().numpy(),
-        label_error=(labels.codes.to(where)[nearest] != mixed_labels.codes.to(where)).cpu().numpy(),
-        contradicted_mass=contradicted.cpu().numpy(),
-        distance=space.measured(distance).cpu().numpy(),
-        relative_distance=relative.cpu().numpy(),
-        label_entropy=entropy(soft).cpu().numpy(),
-        precision=_share(per_mixed),
-        recall=_share(recalled),
-        density=float(per_mixed.double().mean()) / k,
-        coverage=_share(per_original),
-        spread=_spread(mixed, originals),
-    )
-
-
-def _self_search(points: Float[Tensor, "n d"], k: int, memory: int) -> Tensor:
-    rows = torch.arange(len(points), device=points.device)
-    return search(points, k, rows=rows, farthest_only=True, memory=memory)[1]
-
-
-def _share(counts: Tensor) -> float:
-    return float((counts > 0).double().mean())
-
-
-def _spread(mixed: Float[Tensor, "m d"], originals: Float[Tensor, "n d"]) -> float:
-    ours, theirs = _total_variance(mixed), _total_variance(originals)
-    if theirs == 0:
-        return math.inf if ours else math.nan
-    return ours / theirs
-
-
-def _total_variance(points: Float[Tensor, "n d"]) -> float:
-    total = 0.0
-    for part in chunks(points.shape[1], 64):
-        # Less the first row: rows that are all alike give exactly 0.
-        columns = points[:, part].double() - points[0, part].double()
-        total += float(columns.var(dim=0).sum())
-    return total
-
-
-def _checked_labels(
-    original_y: Any, n_original: int, mixed_y: Any, n_mixed: int
-) -> tuple[Labels, Labels]:
-    """Return both labels over the same classes."""
-    mixed = as_labels(mixed_y, n_mixed, name="mixed_y")
-    if mixed.soft is not None:
-        return as_labels(original_y, n_original, name="original_y", classes=mixed.classes), mixed
-    original = as_labels(original_y, n_original, name="original_y")
-    return original, as_labels(mixed_y, n_mixed, name="mixed_y", classes=original.classes)
+    sets = Comparison.of(
+        original_x, original_y, mixed_x, mixed_y,
+        n_neighbors=n_neighbors, device=where, memory=working_memory(memory_limit, where),
+    )  # fmt: skip
+    samples: dict[str, NDArray[Any]] = {}
+    of_set: dict[str, float] = {}
+    for name, measure in chosen.items():
+        value = torch.as_tensor(measure(sets)).cpu()
+        if value.shape == (len(sets.mixed),):
+            samples[name] = value.numpy()
+        elif value.ndim == 0:
+            of_set[name] = float(value)
+        else:
+            raise InputError(
+                f"measure {name!r} returned shape {tuple(value.shape)} for {len(sets.mixed)} mixed "
+                "samples: return one number a sample, or one of the whole set."
+            )
+    return MixedSetMetrics(sets.n_neighbors, sets.nearest.cpu().numpy(), samples, of_set)

@@ -17,13 +17,13 @@ from zmanifold._base.checks import as_counts, check_n_neighbors, resolve_device
 from zmanifold._base.errors import InputError
 from zmanifold._base.labels import Labels, as_labels, entropy, name_some
 from zmanifold._base.memory import working_memory
-from zmanifold._base.parallel import chunks
+from zmanifold.measures._neighbor_labels import class_counts, neighborhood_distributions
 from zmanifold.neighbors import MetricSpace, check_metric, search
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["VicinityResult", "neighborhood_distributions", "vicinity"]
+__all__ = ["VicinityResult", "vicinity"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +221,7 @@ def vicinity(
     counts, mass, entropies = [], [], []
     for k in k_values:
         near = indices[:, :k]
-        counts.append(_class_counts(codes[near], len(train_labels.classes)))
+        counts.append(class_counts(codes[near], len(train_labels.classes)))
         mean = neighborhood_distributions(train_labels, near, memory)
         mass.append(mean.gather(1, own[:, None])[:, 0])
         entropies.append(entropy(mean))
@@ -238,38 +238,6 @@ def vicinity(
         own_distance=distances["own"].cpu().numpy(),
         other_distance=distances["other"].cpu().numpy(),
     )
-
-
-def neighborhood_distributions(
-    labels: Labels, indices: Int64[Tensor, "q k"], memory: int
-) -> Float64[Tensor, "q K"]:
-    """Return the mean label distribution of each neighbourhood, without checks.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from zmanifold._base.labels import as_labels
-    >>> from zmanifold.measures._vicinity import neighborhood_distributions
-    >>> labels = as_labels([0, 0, 1], 3, name="y")
-    >>> neighborhood_distributions(labels, torch.tensor([[0, 2], [0, 1]]), 2**20)
-    tensor([[0.5000, 0.5000],
-            [1.0000, 0.0000]], dtype=torch.float64)
-    """
-    q, k = indices.shape
-    n_classes = len(labels.classes)
-    if labels.soft is None:
-        return _class_counts(labels.codes.to(indices.device)[indices], n_classes).double() / k
-    soft = labels.soft.to(indices.device)
-    mean = soft.new_empty((q, n_classes))
-    for part in chunks(q, memory // (16 * k * n_classes)):
-        mean[part] = soft[indices[part]].mean(dim=1)
-    return mean
-
-
-def _class_counts(codes: Int64[Tensor, "q k"], n_classes: int) -> Int64[Tensor, "q K"]:
-    """Count how often each class occurs in each row."""
-    counts = codes.new_zeros((len(codes), n_classes))
-    return counts.scatter_add_(1, codes, torch.ones_like(codes))
 
 
 def _checked_labels(

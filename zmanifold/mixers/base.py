@@ -114,6 +114,8 @@ def apply(
         # Mixed in float64 and rounded once, as in `Batches`: equal samples stay equal.
         mixed = mix(to_x.to(x.device), x.double()).to(x.dtype)
         return mixed, mix(to_y.to(y.device), soft), None
+    if is_linear(mixer) and y.ndim == 1 and not y.is_floating_point():
+        y = _distributions(y, _classes_of(mixer, num_classes))
     returned = _called(mixer, generator, x, y, indices=indices)
     x_mixed, y_mixed, loss_weights = _parts(returned, mixer, y, num_classes)
     if not latent:
@@ -328,7 +330,7 @@ def _keywords_of(function: Callable[..., Any]) -> frozenset[str]:
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generators of torch, NumPy and Python, and put them back."""
     python, numpy_state = random.getstate(), np.random.get_state()
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     with torch.random.fork_rng(devices=range(n_gpus)):
         try:
             torch.manual_seed(seed)

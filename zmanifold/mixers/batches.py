@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,11 +21,9 @@ from zmanifold._base.labels import as_labels, name_some
 from zmanifold._base.mapped import Place
 from zmanifold._base.memory import working_memory
 from zmanifold._base.parallel import chunks
+from zmanifold.mixers.base import apply, check_mixer, draw_weights, fitted, is_linear, label_of
 
-__all__ = ["Batches", "MixedRows", "check_batch_size", "check_mixer", "mixed_set", "query_rows"]
-
-# Mixers may have a state, as torch's global generator has: threads take turns.
-_ONE_AT_A_TIME = threading.Lock()
+__all__ = ["Batches", "MixedRows", "check_batch_size", "mixed_set", "query_rows"]
 
 # A seed's randomness is split by purpose, so that none shifts another.
 _SHUFFLE, _QUERIES, _BATCHES = range(3)
@@ -73,7 +69,8 @@ class Batches:
     place: Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | ({} if self.place is None else {"points": None})
+        kept = {name: value for name, value in self.__dict__.items() if name != "label_tensor"}
+        return kept | ({} if self.place is None else {"points": None})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -94,8 +91,33 @@ class Batches:
         self.rows(mixer, seed).take(torch.arange(1))
 
     def rows(self, mixer: Any, seed: int) -> MixedRows:
-        """Return the mixed set as rows that are made when they are asked for."""
+        """Return the mixed set as rows that are made when they are asked for.
+
+        A mixer that is fitted sees the whole set first.
+        """
+        if callable(getattr(mixer, "fit", None)):
+            if self.place is not None:
+                raise InputError(
+                    f"mixer {label_of(mixer)!r} needs all samples at a time but "
+                    f"{self.place.path} does not fit into memory_limit: raise it."
+                )
+            shape = self.image_shape or self.points.shape[1:]
+            X = self.points.to(self.dtype).view(len(self.points), *shape)
+            mixer = fitted(mixer, X, None if self.labels is None else self.label_tensor)
         return MixedRows(self, mixer, seed)
+
+    @cached_property
+    def label_tensor(self) -> Tensor:
+        """The labels beside the points, zeros where there are none."""
+        labels = np.zeros(len(self.points), np.int64) if self.labels is None else self.labels
+        # A copy: torch takes no array that is read-only or runs backwards.
+        return torch.from_numpy(labels.copy()).to(self.points.device)
+
+    @property
+    def n_classes(self) -> int | None:
+        """The number of classes of hard labels."""
+        hard = self.label_tensor
+        return None if hard.ndim > 1 or hard.is_floating_point() else int(hard.max()) + 1
 
     def mixed_with_labels(
         self, mixer: Any, seed: int, soft: Float[Tensor, "n K"]
@@ -174,8 +196,9 @@ class MixedRows:
         out = [source.points.new_empty((members.numel(), self.n_features), dtype=source.dtype)]
         if soft is not None:
             out.append(soft.new_empty((members.numel(), soft.shape[1])))
-        linear = callable(getattr(self.mixer, "weights", None))
-        (self._mix_linearly if linear else self._mix_by_call)(members, seeds, soft, out)
+        (self._mix_linearly if is_linear(self.mixer) else self._mix_by_call)(
+            members, seeds, soft, out
+        )
         for values in out:
             if not math.isfinite(largest_magnitude(values)):
                 raise InputError(
@@ -193,25 +216,15 @@ class MixedRows:
     ) -> None:
         b, d = self.batches.batch_size, self.n_features
         sources = [self.batches.points] if soft is None else [self.batches.points, soft]
-        draw = _seeded(self.mixer.weights, dtype=torch.float64)
+        generator, device = torch.Generator(), self.batches.points.device
         for part in chunks(len(members), min(self.batches.memory, 2**25) // (16 * b * (b + d))):
-            with _ONE_AT_A_TIME:
-                weights = torch.stack([self._checked(draw(seed, b)) for seed in seeds[part]])
-            for source, target in zip(sources, out, strict=True):
+            drawn = [draw_weights(self.mixer, b, generator.manual_seed(s)) for s in seeds[part]]
+            for which, (source, target) in enumerate(zip(sources, out, strict=True)):
                 # Mixed in float64 and rounded once: points that coincide exactly (γ = 0) stay
                 # equal.
+                weights = torch.stack([pair[which] for pair in drawn]).to(device)
                 mixed = weights @ source[members[part]].double()
                 target[part.start * b : part.stop * b] = mixed.flatten(0, 1)
-
-    def _checked(self, drawn: Any) -> Float[Tensor, "b b"]:
-        b = self.batches.batch_size
-        weights = as_real_tensor(drawn, "the mixer's weights").double()
-        if weights.shape != (b, b):
-            raise InputError(
-                f"the mixer's weights have shape {tuple(weights.shape)} for a batch of {b}: "
-                "return one row a mixed sample, one column a sample."
-            )
-        return weights.to(self.batches.points.device)
 
     def _mix_by_call(
         self,
@@ -222,29 +235,20 @@ class MixedRows:
     ) -> None:
         b, d = self.batches.batch_size, self.n_features
         points, shape = self.batches.points, self.batches.image_shape
-        labels = self.batches.labels
-        # A copy: torch takes no array that is read-only or runs backwards.
-        y = torch.from_numpy(np.zeros(len(points), np.int64) if labels is None else labels.copy())
-        y = y.to(points.device)
-        call = _seeded(self.mixer)
+        y = self.batches.label_tensor
+        n_classes = soft.shape[1] if soft is not None else self.batches.n_classes
+        generator = torch.Generator()
         for i, (batch, seed) in enumerate(zip(members, seeds, strict=True)):
             x = points[batch].to(self.batches.dtype)
-            with _ONE_AT_A_TIME:
-                result = call(seed, x.view(b, *shape) if shape else x, y[batch])
-            parts = result if isinstance(result, (tuple, list)) else (result,)
-            mixed: Any = parts[0] if parts else None
-            real = isinstance(mixed, Tensor) and not mixed.is_complex() and not mixed.is_sparse
-            if not real or mixed.numel() != b * d or len(mixed) != b:
-                raise InputError(
-                    f"the mixer returned {type(mixed).__name__} of shape "
-                    f"{tuple(getattr(mixed, 'shape', ()))} for a batch of shape {tuple(x.shape)}: "
-                    "return (x_mixed, y) with as many samples of the same shape."
-                )
+            x = x.view(b, *shape) if shape else x
+            generator.manual_seed(seed)
+            mixed, mixed_y, _ = apply(
+                self.mixer, x, y[batch], generator, batch, num_classes=n_classes
+            )
             part = slice(i * b, (i + 1) * b)
             out[0][part] = mixed.detach().reshape(b, d)
             if soft is not None:
                 classes = np.arange(soft.shape[1])
-                mixed_y = parts[1] if len(parts) > 1 else ()
                 given_y = as_labels(mixed_y, b, name="the mixer's labels", classes=classes)
                 out[1][part] = given_y.distributions()
 
@@ -303,7 +307,7 @@ def mixed_set(
     >>> X_mixed.shape, y_soft.shape
     ((512, 2), (512, 2))
     """
-    check_mixer(mixer)
+    check_mixer(mixer, latent=False)
     tensor = as_real_tensor(X, "X")
     shape = tensor.shape[1:]
     points = as_points(tensor.flatten(1) if tensor.ndim > 2 else tensor, device=torch.device("cpu"))
@@ -355,48 +359,3 @@ def check_batch_size(batch_size: Any, n: int) -> int:
     if size > n:
         raise InputError(f"batch_size={size} is above the {n} points: lower batch_size.")
     return size
-
-
-def check_mixer(mixer: Any) -> None:
-    """Raise InputError unless `mixer` is None or can mix a batch.
-
-    Examples
-    --------
-    >>> import zmanifold as zm
-    >>> from zmanifold.mixers.batches import check_mixer
-    >>> check_mixer(zm.Mixup())
-    """
-    if isinstance(mixer, type):
-        raise InputError(
-            f"mixer {mixer.__name__} is a class: give an object of it, {mixer.__name__}()."
-        )
-    if mixer is None or callable(mixer) or callable(getattr(mixer, "weights", None)):
-        return
-    raise InputError(
-        f"mixer {mixer!r} has neither weights(batch_size) nor a call (x, y): give a mixer "
-        "object, or None for the original data."
-    )
-
-
-def _seeded(function: Callable[..., Any], **wanted: Any) -> Callable[..., Any]:
-    """Make `function` a function of a seed as well, through a generator or torch's global state.
-
-    Of the `wanted` keywords it gets those that it takes.
-    """
-    target = function.forward if isinstance(function, torch.nn.Module) else function
-    try:
-        parameters: Any = inspect.signature(target).parameters
-    except ValueError:
-        parameters = ()
-    taken = {name: value for name, value in wanted.items() if name in parameters}
-    generator = torch.Generator()
-
-    def explicit(seed: int, *args: Any) -> Any:
-        return function(*args, generator=generator.manual_seed(seed), **taken)
-
-    def through_global(seed: int, *args: Any) -> Any:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return function(*args, **taken)
-
-    return explicit if "generator" in parameters else through_global

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -44,6 +46,10 @@ class Mixup(LinearMixer):
     >>> mixed.shape, soft.shape
     (torch.Size([4, 3, 8, 8]), torch.Size([4, 3]))
     """
+
+    names: ClassVar[dict[str, dict[str, object]]] = {"mixup": {}}
+    kind = "linear"
+    strengths = ("alpha",)
 
     def __init__(
         self, alpha: float = 1.0, *, per_sample: bool = False, num_classes: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
@@ -66,6 +66,13 @@ class ZetaMixup(LinearMixer):
             [0.7347, 0.1837, 0.0816],
             [0.7347, 0.1837, 0.0816]])
     """
+
+    names: ClassVar[dict[str, dict[str, object]]] = {
+        "zeta": {},
+        "zeta-anchored": {"anchored": True},
+    }
+    kind = "linear"
+    strengths = ("gamma",)
 
     def __init__(
         self,

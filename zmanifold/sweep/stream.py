@@ -6,17 +6,18 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int32, Int64
+from jaxtyping import Bool, Float, Float64, Int32, Int64, Shaped
 from torch import Tensor
 
 from zmanifold._base.arrays import largest_magnitude, rescaled, scale_exponent, shifted
 from zmanifold._base.matmul import full_precision, product
 from zmanifold._base.memory import return_freed_memory
 from zmanifold._base.parallel import chunks, run_chunks
-from zmanifold.dimension import fukunaga_olsen, greatest_norm
+from zmanifold.dimension import Neighborhoods, estimate, greatest_norm
 from zmanifold.mixers import MixedRows
 from zmanifold.neighbors import (
     SPARE_CANDIDATES,
@@ -27,7 +28,7 @@ from zmanifold.neighbors import (
     suits_a_tree,
 )
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "StreamedNeighborhoods"]
 
 # Queries whose products with a block are made at a time.
 _STRIP = 1024
@@ -130,26 +131,6 @@ class Stream:
         for part in chunks(len(positions), self.memory // 2 // query_bytes):
             self._search(positions[part], indices[part], length)
         return indices
-
-    def fukunaga_olsen(
-        self, indices: Int64[Tensor, "q k"], alpha: float
-    ) -> tuple[Int64[Tensor, " q"], Bool[Tensor, " q"]]:
-        """Count significant eigenvalues, as `zmanifold.dimension.api.fukunaga_olsen` does."""
-        q, k = indices.shape
-        dimension, degenerate = indices.new_empty(q), indices.new_empty(q, dtype=torch.bool)
-        # Half for the rows, which rescaling would copy in float64, a quarter for spectra.
-        entry_bytes = self.rows.batches.dtype.itemsize + 8 * (self.exponent != 0)
-        for part in chunks(q, self.memory // 2 // (entry_bytes * k * self.rows.n_features)):
-            needed, local = torch.unique(indices[part], return_inverse=True)
-            dimension[part], degenerate[part] = fukunaga_olsen(
-                self._gathered(needed),
-                local,
-                alpha=alpha,
-                memory=self.memory // 4,
-                largest_norm=self.norm,
-            )
-            return_freed_memory()
-        return dimension, degenerate
 
     def _search(
         self, positions: Int64[Tensor, " q"], indices: Int64[Tensor, "q k"], length: int
@@ -304,3 +285,49 @@ class Stream:
         run_chunks(work, len(positions), self.memory // 4 // batch_bytes, out.device)
         return_freed_memory()
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedNeighborhoods:
+    """Neighbourhoods in a streamed set: each estimator sees some of them at a time.
+
+    Attributes
+    ----------
+    stream : Stream
+        The set.
+    rows : torch.Tensor of shape (q,)
+        Row numbers of the queries.
+    indices : torch.Tensor of shape (q, k)
+        Row numbers of their neighbours, nearest first.
+    """
+
+    stream: Stream
+    rows: Int64[Tensor, " q"]
+    indices: Int64[Tensor, "q k"]
+
+    def estimate(
+        self, estimator: Any, k: int, memory: int
+    ) -> tuple[Shaped[Tensor, " q"], Bool[Tensor, " q"]]:
+        """Estimate the dimension by the k nearest of each, as `zmanifold.dimension.estimate`."""
+        stream = replace(self.stream, memory=memory)
+        # Half for the rows, which rescaling would copy in float64, a quarter for the estimator.
+        entry_bytes = stream.rows.batches.dtype.itemsize + 8 * (stream.exponent != 0)
+        found = []
+        n_features = stream.rows.n_features
+        for part in chunks(len(self.rows), memory // 2 // (entry_bytes * (k + 1) * n_features)):
+            members = torch.cat([self.rows[part, None], self.indices[part, :k]], dim=1)
+            if estimator.needs in ("neighborhoods", "spectrum"):
+                # Neighbours alone; where queries are none of theirs, they are not made.
+                members[:, 0] = members[:, 1]
+            needed, local = torch.unique(members, return_inverse=True)
+            around = Neighborhoods(
+                stream._gathered(needed),
+                local[:, 1:],
+                local[:, 0],
+                memory // 4,
+                largest_norm=stream.norm,
+            )
+            found.append(estimate(estimator, around))
+            return_freed_memory()
+        values, degenerate = (torch.cat([pair[i] for pair in found]) for i in range(2))
+        return values, degenerate

@@ -1,0 +1,190 @@
+"""Fukunaga and Olsen's rule: count the eigenvalues above a fraction of the largest."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped
+from torch import Tensor
+
+from zmanifold._base.arrays import rescaled
+from zmanifold._base.checks import is_number
+from zmanifold._base.errors import InputError
+from zmanifold._base.parallel import run_chunks
+from zmanifold.dimension._inertia_gpu import count_by_signs
+from zmanifold.dimension.neighborhoods import (
+    Neighborhoods,
+    greatest_norm,
+    scatter_matrices,
+    spectra_of,
+)
+
+__all__ = ["FukunagaOlsen", "fukunaga_olsen"]
+
+# A neighbourhood is "without spread" when its points differ by no more than this many units of
+# the dtype's spacing at the data's largest norm. float32 data is often used at its very
+# resolution, so only a single unit counts as rounding there; float64 has room for what long
+# sums leave behind.
+_ROUNDING_UNITS = {torch.float32: 1.0, torch.float64: 64.0}
+
+
+# Up to this order of the scatter matrix a CPU counts eigenvalues faster than it computes them.
+_MOST_COUNTED = 512
+
+
+def fukunaga_olsen(
+    points: Float[Tensor, "n d"],
+    indices: Int64[Tensor, "q k"],
+    *,
+    alpha: float,
+    memory: int,
+    largest_norm: tuple[float, int] | None = None,
+) -> tuple[Int64[Tensor, " q"], Bool[Tensor, " q"]]:
+    """Count the significant eigenvalues of each neighbourhood, without checks.
+
+    Parameters
+    ----------
+    points : torch.Tensor of shape (n, d)
+        Finite points.
+    indices : torch.Tensor of shape (q, k)
+        Row numbers of the neighbourhoods.
+    alpha : float
+        An eigenvalue counts if it is strictly greater than alpha times the largest.
+    memory : int
+        Bytes of working memory.
+    largest_norm : tuple of float and int, optional
+        Fraction and exponent (as of `math.frexp`) of the largest norm of the whole data, where
+        `points` are a part of it.
+
+    Returns
+    -------
+    dimension : torch.Tensor of shape (q,)
+        The counts; 0 where the neighbourhood is degenerate.
+    degenerate : torch.Tensor of shape (q,)
+        True where the neighbourhood has no spread beyond rounding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.dimension.fo import fukunaga_olsen
+    >>> points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    >>> fukunaga_olsen(points, torch.tensor([[0, 1, 2], [1, 1, 1]]), alpha=0.05, memory=2**20)
+    (tensor([1, 0]), tensor([False,  True]))
+    """
+    dtype = points.dtype
+    (points,), exponent = rescaled(points)
+    if largest_norm is None:
+        norm = greatest_norm(points)
+    else:
+        norm = math.ldexp(largest_norm[0], largest_norm[1] - exponent)
+    rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * norm
+    q = len(indices)
+    dimension, degenerate = indices.new_empty(q), torch.empty_like(indices[:, 0], dtype=torch.bool)
+    # What lies at the threshold itself is not greater, however a chunk's products round it.
+    at_least = alpha + (indices.shape[1] + points.shape[1]) * 2.0**-50
+    proven = torch.zeros_like(degenerate)
+    if points.device.type != "cpu":
+        _count_by_signs(points, indices, at_least, rounding, memory, dimension, degenerate, proven)
+    elif min(indices.shape[1], points.shape[1]) <= _MOST_COUNTED:
+        _count(points, indices, alpha, rounding, dimension, degenerate, proven)
+    undecided = (~proven).nonzero()[:, 0]
+    if len(undecided):
+        spectra, spread = spectra_of(points, indices[undecided], memory)
+        without = spread <= rounding
+        significant = (spectra > at_least * spectra[:, :1]).sum(dim=1)
+        dimension[undecided], degenerate[undecided] = significant.masked_fill_(without, 0), without
+    return dimension, degenerate
+
+
+def _count(
+    points: Float[Tensor, "n d"],
+    indices: Int64[Tensor, "q k"],
+    alpha: float,
+    rounding: float,
+    *out: Shaped[Tensor, " q"],
+) -> None:
+    """Count on a CPU, without computing the eigenvalues, where that is proven to be the same."""
+    from zmanifold._base.locality import walk
+    from zmanifold.dimension._inertia import count_significant
+
+    data, rows = points.numpy(), indices.numpy()
+    results = [values.numpy() for values in out]
+    order = walk(rows, data)
+
+    def work(part: slice) -> None:
+        count_significant(data, rows, order[part], alpha, rounding, *results)
+
+    run_chunks(work, len(rows), 1024, points.device)
+
+
+def _count_by_signs(
+    points: Float[Tensor, "n d"],
+    indices: Int64[Tensor, "q k"],
+    alpha: float,
+    rounding: float,
+    memory: int,
+    *out: Shaped[Tensor, " q"],
+) -> None:
+    """Count on any device, by products, where that is proven to be the same."""
+    dimension, degenerate, proven = out
+    q, k = indices.shape
+    d = points.shape[1]
+
+    def work(part: slice) -> None:
+        scatter, spread = scatter_matrices(points, indices[part])
+        counts, certain = count_by_signs(scatter, alpha)
+        without = spread <= rounding
+        dimension[part] = counts.masked_fill_(without, 0)
+        degenerate[part], proven[part] = without, certain | without
+
+    run_chunks(work, q, memory // (24 * k * d + 40 * min(k, d) ** 2), points.device)
+
+
+class FukunagaOlsen:
+    """Fukunaga-Olsen: the number of eigenvalues greater than a fraction of the largest.
+
+    Parameters
+    ----------
+    alphaFO : float, default=0.05
+        The fraction of the largest eigenvalue that counts as significant, 0 < alphaFO < 1.
+
+    References
+    ----------
+    .. [1] K. Fukunaga and D. R. Olsen, "An algorithm for finding intrinsic dimensionality of
+       data", IEEE Transactions on Computers C-20, 1971.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.dimension import FukunagaOlsen, Neighborhoods
+    >>> line = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    >>> rows = torch.tensor([0])
+    >>> FukunagaOlsen()(Neighborhoods(line, torch.tensor([[1, 2]]), rows, 2**20))
+    (tensor([1]), tensor([False]))
+    """
+
+    names: ClassVar[dict[str, dict[str, object]]] = {"FO": {}}
+    kind = "local, spectrum"
+    needs = "neighborhoods"
+
+    def __init__(self, alphaFO: float = 0.05) -> None:
+        if not (is_number(alphaFO) and 0 < alphaFO < 1):
+            raise InputError(
+                f"alphaFO={alphaFO!r} must lie strictly between 0 and 1: 0.05 is Fukunaga and "
+                "Olsen's choice."
+            )
+        self.alphaFO = float(alphaFO)
+
+    def __call__(
+        self, neighborhoods: Neighborhoods
+    ) -> tuple[Int64[Tensor, " q"], Bool[Tensor, " q"]]:
+        """Return the dimension at each point, and where the neighbourhood has no spread."""
+        return fukunaga_olsen(
+            neighborhoods.points,
+            neighborhoods.indices,
+            alpha=self.alphaFO,
+            memory=neighborhoods.memory,
+            largest_norm=neighborhoods.largest_norm,
+        )

@@ -1,0 +1,327 @@
+"""A checked sweep over one data set, and its run."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from zmanifold._base.arrays import check_points, point_dtype
+from zmanifold._base.checks import (
+    as_counts,
+    check_count,
+    check_n_neighbors,
+    named_device,
+    resolve_device,
+)
+from zmanifold._base.errors import InputError
+from zmanifold._base.mapped import Place, is_mapped
+from zmanifold._base.memory import holds
+from zmanifold._base.parallel import chunks
+from zmanifold._base.progress import progress_bar
+from zmanifold._base.provenance import environment
+from zmanifold.datasets import Dataset
+from zmanifold.dimension import estimator_name, make_estimators
+from zmanifold.mixers import Batches, check_batch_size, describe
+from zmanifold.neighbors import check_method
+from zmanifold.sweep.cells import Cell, Cells, Outcome, Task
+from zmanifold.sweep.journal import Journal
+from zmanifold.sweep.result import SweepResult
+from zmanifold.sweep.strengths import Strength, as_strengths
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Sweep", "prepare_sweep"]
+
+# Values that are hashed at a time.
+_HASHED = 2**22
+
+
+# More would be a mistake, and a list of all cells.
+_MOST_SEEDS = 10**6
+
+
+def prepare_sweep(
+    dataset_or_array: Any,
+    *,
+    mixers: Any,
+    n_neighbors: int | Iterable[int] = (8, 128),
+    batch_size: int = 32,
+    seeds: int | Iterable[int] = 3,
+    n_queries: int | None = None,
+    device: str | torch.device = "auto",
+    memory_limit: int | None = None,
+    neighbors_method: Literal["exact", "approximate"] = "exact",
+    estimators: Any = ("FO",),
+    elsewhere: bool = False,
+) -> Sweep:
+    """Check everything that `sweep_id` checks and return the work, not yet begun.
+
+    The parameters are those of `sweep_id`, and whether the work will be done elsewhere: `device`
+    is then one of the workers'. Preparing several sweeps before the first one runs shows the last
+    one's errors before any work.
+
+    Returns
+    -------
+    Sweep
+        Its `run` does the work.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.sweep import prepare_sweep
+    >>> X, _ = zm.make_helix(500, random_state=0)
+    >>> len(prepare_sweep(X, mixers=[None], n_neighbors=8).run(progress=False).rows)
+    3
+    """
+    if isinstance(dataset_or_array, Dataset):
+        dataset = dataset_or_array
+    else:
+        dataset = Dataset(dataset_or_array, None, None, None, "array")
+    raw = check_points(dataset.points, min_features=2)
+    n = len(raw)
+    if dataset.labels is not None and len(dataset.labels) != n:
+        raise InputError(
+            f"labels has {len(dataset.labels)} entries for {n} points: give one label a point."
+        )
+    where = _device(device, dataset.points, elsewhere)
+    check_method(neighbors_method)
+    points, place = _held_or_mapped(dataset, raw, where, memory_limit, neighbors_method)
+    strengths = as_strengths(mixers)
+    rules = make_estimators(estimators)
+    k_values = as_counts("n_neighbors", n_neighbors, least=2)
+    for k in k_values:
+        check_n_neighbors(k, n, least=2)
+    batch_size = check_batch_size(batch_size, n)
+    seed_values = (
+        list(range(check_count("seeds", seeds, most=_MOST_SEEDS)))
+        if isinstance(seeds, (int, np.integer))
+        else as_counts("seeds", seeds, least=0)
+    )
+    q = n if n_queries is None else check_count("n_queries", n_queries, least=2)
+    if q > n:
+        raise InputError(f"n_queries={q} is above the {n} points: lower n_queries.")
+    batches = Batches(points, dataset.labels, dataset.image_shape, batch_size, 0, place)
+    cells = Cells(
+        dataset.name, batches, q, place is None, memory_limit, neighbors_method, tuple(rules)
+    ).on(where)
+    trial = replace(cells.batches, memory=cells.room().memory)
+    for strength in strengths:
+        trial.try_mixer(strength.mixer, seed_values[0])
+    return Sweep(cells, strengths, k_values, seed_values, str(device) if elsewhere else where.type)
+
+
+def _device(device: str | torch.device, points: Any, elsewhere: bool) -> torch.device:
+    """Return where this process works; a device of the workers is checked by its name alone."""
+    if not elsewhere:
+        return resolve_device(device, like=points)
+    if device != "auto":
+        named_device(device)
+    return torch.device("cpu")
+
+
+def _held_or_mapped(
+    dataset: Dataset,
+    raw: Shaped[Tensor, "n d"],
+    where: torch.device,
+    memory_limit: int | None,
+    neighbors_method: str,
+) -> tuple[Shaped[Tensor, "n d"], Place | None]:
+    """Return the points in memory, or as they lie in a file whose mixed copies would not fit."""
+    dtype = point_dtype(raw)
+    # The mixed copy and the search's float32 copy of it.
+    copies = raw.numel() * (dtype.itemsize + 4)
+    if not is_mapped(dataset.points) or where.type != "cpu" or holds(copies, memory_limit):
+        return raw.to(dtype).contiguous(), None
+    if not np.shares_memory(raw.numpy(), dataset.points):
+        raise InputError(
+            f"{dataset.name} has dtype {dataset.points.dtype}, which is not read batch by "
+            f"batch, and would take {copies} bytes: save it as float32, or raise memory_limit."
+        )
+    if neighbors_method == "approximate":
+        raise InputError(
+            f"neighbors_method='approximate' holds a mixed set of {copies} bytes, more than "
+            "memory_limit or what is free allows: raise the limit, or search exactly."
+        )
+    return raw, Place.of(dataset.points)
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A checked sweep over one data set, made by `prepare_sweep`."""
+
+    cells: Cells
+    strengths: list[Strength]
+    k_values: list[int]
+    seeds: list[int]
+    device: str
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return self.cells.name
+
+    def run(
+        self,
+        *,
+        journal: Journal | None = None,
+        progress: bool = True,
+        client: Client | None = None,
+    ) -> SweepResult:
+        """Compute every cell that the journal does not hold.
+
+        Parameters
+        ----------
+        journal : Journal, optional
+            Where finished cells are kept and found.
+        progress : bool, default=True
+            Show a progress bar on a terminal or in a notebook.
+        client : dask.distributed.Client, optional
+            A cluster that computes them; this process by default.
+
+        Returns
+        -------
+        SweepResult
+            The whole table, cells from the journal included, and its settings.
+
+        Raises
+        ------
+        InputError
+            If the journal holds this data set with other data or settings.
+        OSError
+            If the journal cannot be written; what it holds stays.
+        """
+        started = datetime.now(UTC)
+        clock = time.perf_counter()
+        finished: dict[str, dict[str, Any]] = {}
+        if journal is not None:
+            for strength in self.strengths:
+                strength.check_resumable()
+            journal.begin({self.name: self.fingerprint})
+            finished = journal.finished(self.name)
+        keys = self._keys()
+        todo: list[Task] = []
+        for (strength, seed), names in keys.items():
+            if missing := [cell for cell, key in names.items() if key not in finished]:
+                todo.append((strength, seed, missing))
+        failed: dict[str, dict[str, Any]] = {}
+        first_error: Exception | None = None
+        with progress_bar(progress, len(keys), self.name) as advance:
+            advance(len(keys) - len(todo))
+            for (strength, seed, _), outcomes in self._outcomes(todo, client):
+                for cell, outcome in outcomes:
+                    key = strength.key(*cell, seed)
+                    if isinstance(outcome, Exception):
+                        first_error = first_error or outcome
+                        failed[key] = strength.failure(*cell, seed, outcome)
+                        if journal is not None:
+                            journal.record_failure(self.name, key, failed[key]["reason"])
+                    else:
+                        finished[key] = outcome
+                        if journal is not None:
+                            journal.record(self.name, key, outcome)
+                advance()
+        order = [
+            (key, strength.columns["parameters"], estimator)
+            for (strength, _), names in keys.items()
+            for (estimator, _), key in names.items()
+        ]
+        # Rows of 0.1.0 lack these two columns, which its keys imply.
+        rows = [
+            {"parameters": parameters, "estimator": estimator, **finished[key]}
+            for key, parameters, estimator in order
+            if key in finished
+        ]
+        failures = [failed[key] for key, _, _ in order if key in failed]
+        settings = {
+            **self._settings,
+            "device": ", ".join(sorted({row["device"] for row in rows})),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 3),
+            "failures": failures,
+            **environment(),
+        }
+        return SweepResult(tuple(rows), settings, tuple(failures), first_error)
+
+    def _keys(self) -> dict[tuple[Strength, int], dict[Cell, str]]:
+        """Return the cells that share a mixed set, each with its name in a journal."""
+        cells = list(itertools.product(map(estimator_name, self.cells.estimators), self.k_values))
+        return {
+            (strength, seed): {cell: strength.key(*cell, seed) for cell in cells}
+            for seed in self.seeds
+            for strength in self.strengths
+        }
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        points = self.cells.batches.points
+        return {
+            "dataset": self.name,
+            "n_points": len(points),
+            "n_features": points.shape[1],
+            "dtype": self._dtype,
+            "mixers": [{"label": s.label, "mixer": describe(s.mixer)} for s in self.strengths],
+            "estimators": [estimator_name(estimator) for estimator in self.cells.estimators],
+            "n_neighbors": self.k_values,
+            "batch_size": self.cells.batches.batch_size,
+            "seeds": self.seeds,
+            "n_queries": self.cells.n_queries,
+            "neighbors_method": self.cells.neighbors_method,
+        }
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be the same for cells to belong together, ready for JSON."""
+        batches, method = self.cells.batches, self.cells.neighbors_method
+        n, d = batches.points.shape
+        content = hashlib.sha256()
+        for part in chunks(n, _HASHED // d):
+            # As it is computed with: a file gives the same whether it fits into memory or not.
+            rows = batches.points[part].to("cpu", batches.dtype)
+            content.update(rows.contiguous().numpy().data)
+        if batches.labels is not None:
+            content.update(np.ascontiguousarray(batches.labels).data)
+        return {
+            "n_points": n,
+            "n_features": d,
+            "dtype": self._dtype,
+            "data": f"sha256:{content.hexdigest()[:32]}",
+            "batch_size": batches.batch_size,
+            "n_queries": self.cells.n_queries,
+            # Of 0.1.0, whose journals go on; since then a cell's name holds its estimator.
+            "alphaFO": 0.05,
+            # Journals of exact sweeps do without it.
+            **({} if method == "exact" else {"neighbors_method": method}),
+        }
+
+    def _outcomes(
+        self, todo: list[Task], client: Client | None
+    ) -> Iterator[tuple[Task, Iterable[Outcome]]]:
+        if client is not None:
+            from zmanifold.sweep.dask import compute
+
+            yield from compute(client, self.cells, todo, self.device)
+            return
+        room = self.cells.room()
+        for task in todo:
+            yield task, self.cells.measure(*task, room)
+
+    @property
+    def _dtype(self) -> str:
+        return str(self.cells.batches.dtype).removeprefix("torch.")
