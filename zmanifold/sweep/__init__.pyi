@@ -6,3 +6,8 @@ from .api import sweep_id as sweep_id
 from .dask import check_dask as check_dask
 from .dask import connected as connected
 from .journal import Journal as Journal
+from .many import JournalLost as JournalLost
+from .many import check_distinct as check_distinct
+from .many import joint_table as joint_table
+from .many import save_sweep as save_sweep
+from .many import sweep_many as sweep_many

@@ -1,0 +1,27 @@
+"""`zmanifold measures`."""
+
+from __future__ import annotations
+
+from zmanifold.cli.printing import print_registry
+
+__all__ = ["measures"]
+
+
+def measures() -> None:
+    """List what is measured of a mixed set.
+
+    In a pipe the table is CSV.
+
+    For example:
+
+      zmanifold measures
+
+      zmanifold measures > measures.csv
+    """
+    # fmt: off
+    from zmanifold.measures.registry import (  # type: ignore[import-not-found, unused-ignore]
+        available,
+    )
+    # fmt: on
+
+    print_registry(available())
