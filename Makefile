@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHARED := -n auto --maxprocesses 4 --dist loadgroup
 KERNELS := $(addprefix tests/,base/test_locality.py $(addprefix dimension/test_,inertia.py inertia_small.py) $(addprefix neighbors/test_,shortlists.py tree.py))
 
-.PHONY: figures claims benchmark test fuzz clean
+.PHONY: figures claims benchmark test test-all fuzz clean
 
 figures: .venv/.runtime
 	$(BIN)/python experiments/figure_2.py
@@ -30,9 +30,24 @@ test: .venv/.test
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/.venv/checked $(BIN)/python -m pytest $(SHARED) \
 		$(KERNELS)
 
+# The suite on each of these Pythons that is installed, pyenv's too, in an environment of its own.
+test-all: $(addprefix test-,3.11 3.12 3.13)
+
+test-3.%:
+	@for python in python3.$* $(HOME)/.pyenv/versions/3.$*.*/bin/python3.$*; do \
+		if $$python -m venv .venv-3.$* 2>/dev/null; then break; fi; \
+	done
+	@if [ -e .venv-3.$*/bin/pip ]; then $(MAKE) run-3.$*; else echo "no Python 3.$* here"; fi
+
+run-3.%:
+	.venv-3.$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(filter 11,$*),--constraint constraints.txt) --editable '.[test]'
+	OMP_WAIT_POLICY=passive .venv-3.$*/bin/python -m pytest $(SHARED)
+
 # More than 100,000 damaged files; what happened goes to experiments/results/fuzz.json.
 fuzz: .venv/.test
-	$(BIN)/python -m pytest tests/datasets/test_fuzz.py --hypothesis-profile=fuzz --hypothesis-seed=0
+	$(BIN)/python -m pytest tests/datasets/test_fuzz.py --hypothesis-profile=fuzz --hypothesis-seed=0 \
+		-o faulthandler_timeout=0
 
 .venv/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -48,4 +63,4 @@ fuzz: .venv/.test
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,8 @@
 """Kill a small sweep at random moments, resume it, and compare with one that ran through.
 
+Every second kill waits for a random number of cells first: on a machine whose load changes, too,
+some of the kills come in the middle of the sweep.
+
 Called as: python kills.py FOLDER KILLS SEED. It imports once and forks, so that each run costs what
 the sweep costs; nothing was computed before, so no thread is lost by a fork. Prints, for each kill,
 how many cells were finished and whether the table is the same.
@@ -15,14 +18,13 @@ import sys
 import time
 from pathlib import Path
 
-from zmanifold import storage
 from zmanifold.cli import app as cli
-from zmanifold.sweep import api as sweep
+from zmanifold.sweep import many
 
 from processes import cells_in, table_in
 
 # What the command imports when it is called, before the first fork.
-IMPORTED = storage, sweep
+IMPORTED = many
 
 COMMAND = [
     "sweep-id", "helix-r3", "spirals", "--n-samples", "300", "--gamma", "0:7:1", "--neighbors",
@@ -45,6 +47,13 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def wait_for_cells(pid: int, journal: Path, least: int) -> None:
+    """Return when the journal has so many cells, or the process has ended."""
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while cells_in(journal) < least and os.waitid(os.P_PID, pid, options) is None:
+        time.sleep(0.001)
+
+
 def main(folder: Path, kills: int, seed: int) -> None:
     for name in ("compiled", "whole"):
         clock = time.perf_counter()
@@ -56,7 +65,10 @@ def main(folder: Path, kills: int, seed: int) -> None:
         run = folder / str(i)
         run.mkdir()
         pid = begun("--out", run / "a.csv")
-        time.sleep(rng.uniform(0, duration))
+        if i % 2:
+            wait_for_cells(pid, run / "a.journal", rng.randint(1, len(whole) - 1))
+        else:
+            time.sleep(rng.uniform(0, duration))
         os.kill(pid, signal.SIGKILL)
         ended(pid)
         finished = cells_in(run / "a.journal")

@@ -1,19 +1,25 @@
-"""Commands in processes of their own: what they leave behind, and what they take."""
+"""Commands in processes of their own: what they leave behind, and what they take.
+
+Called as: python processes.py CELLS ARGUMENTS... It is the command with these arguments, and stops
+(SIGSTOP) as soon as so many cells are in the journal.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
+from zmanifold.cli.app import main
+from zmanifold.sweep.journal import Journal
 
 
 def heed_interrupts():
@@ -21,12 +27,38 @@ def heed_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def shell(*arguments, preexec_fn=heed_interrupts, **kwargs):
-    return subprocess.Popen(
-        [sys.executable, "-m", "zmanifold", *map(str, arguments)],
+def shell(*arguments, stop_after=None, preexec_fn=heed_interrupts, **kwargs):
+    """Start the command; with `stop_after` return when it has that many cells, and is stopped."""
+    program = ["-m", "zmanifold"] if stop_after is None else [__file__, stop_after]
+    ran = subprocess.Popen(
+        [sys.executable, *map(str, [*program, *arguments])],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=preexec_fn, **kwargs,
     )  # fmt: skip
+    if stop_after is not None:
+        left = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+        seen = os.waitid(os.P_PID, ran.pid, left)
+        assert seen.si_code == os.CLD_STOPPED, ran.communicate()
+    return ran
+
+
+def go_on(ran, sent=None):
+    """Let a stopped command go on, after a signal."""
+    if sent is not None:
+        ran.send_signal(sent)
+    ran.send_signal(signal.SIGCONT)
+
+
+def call_after(cells, action):
+    """Call `action` once, as soon as the journals of this process have recorded so many cells."""
+    record, left = Journal.record, iter(range(cells - 1, -1, -1))
+
+    def recorded(self, *given):
+        record(self, *given)
+        if next(left, None) == 0:
+            action()
+
+    Journal.record = recorded
 
 
 def limited_files(n_bytes):
@@ -53,15 +85,15 @@ def anonymous_memory(pid="self"):
     return 1024 * int(found[1]) if found else 0
 
 
-def wait_for_cells(path, least):
-    deadline = time.monotonic() + 60
-    while cells_in(path) < least and time.monotonic() < deadline:
-        time.sleep(0.005)
-
-
 def cells_in(path):
     try:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
             return database.execute("SELECT count(*) FROM cell").fetchone()[0]
     except sqlite3.OperationalError:
         return 0
+
+
+if __name__ == "__main__":
+    call_after(int(sys.argv[1]), lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    del sys.argv[1]
+    main()

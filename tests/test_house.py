@@ -21,8 +21,8 @@ PACKAGE = ROOT / "zmanifold"
 # A wing imports from those before it: their public names and modules. Plain names are modules at
 # the top of the package.
 WINGS = [
-    "_base", "datasets", "neighbors", "mixers", "dimension", "measures", "sweep", "training",
-    "storage", "plotting", "report", "cli", "__main__",
+    "_base", "storage", "datasets", "neighbors", "mixers", "dimension", "measures", "plotting",
+    "sweep", "training", "report", "cli", "__main__",
 ]  # fmt: skip
 
 # Those at the top that have no room of their own in a wing.
@@ -31,8 +31,8 @@ MOST_AT_THE_TOP = 8
 PUBLIC = {
     "make_crescents", "make_spirals", "make_helix", "make_paraboloid", "load_dataset", "Dataset",
     "Mixup", "ZetaMixup", "mix", "gamma_min", "gamma_from_lambda", "kneighbors", "LocalPCA",
-    "local_spectra", "make_mixer", "sweep_id", "SweepResult", "vicinity", "VicinityResult", "mixed_set",
-    "mixed_set_metrics", "MixedSetMetrics",
+    "local_spectra", "make_mixer", "sweep_id", "SweepResult", "vicinity", "VicinityResult",
+    "mixed_set", "mixed_set_metrics", "MixedSetMetrics",
 }  # fmt: skip
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 
-import pandas as pd
 import pytest
 import zmanifold as zm
 from zmanifold import storage
@@ -15,18 +14,6 @@ from zmanifold.plotting import sweep_figure
 def result():
     X, _ = zm.make_helix(100, random_state=0)
     return zm.sweep_id(X, mixers=[None, zm.ZetaMixup()], n_neighbors=8, seeds=1, progress=False)
-
-
-@pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_round_trip(tmp_path, result, ending):
-    path = tmp_path / f"run.{ending}"
-    written = storage.save_sweep([result, result], path)
-    read = pd.read_parquet(path) if ending == "parquet" else pd.read_csv(path)
-    pd.testing.assert_frame_equal(read, written)
-    assert len(read) == 4
-    settings = json.loads((tmp_path / "run.json").read_text())
-    assert settings["sweeps"] == [result.settings, result.settings]
-    assert {p.name for p in tmp_path.iterdir()} == {"run.json", f"run.{ending}"}
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -12,13 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from zmanifold.sweep import SweepResult
-
-__all__ = [
-    "save_figure",
-    "save_sweep",
-    "save_table",
-]
+__all__ = ["save_figure", "save_table"]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -46,47 +40,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     with mpl.rc_context({"svg.hashsalt": "zmanifold"}):
         write_atomically(path, lambda part: figure.savefig(part, dpi=150, metadata=dated))
-
-
-def save_sweep(result: SweepResult | list[SweepResult], path: Path) -> pd.DataFrame:
-    """Write one table of one or several sweeps and a JSON of their settings beside it.
-
-    Parameters
-    ----------
-    result : SweepResult or list of SweepResult
-        What was measured.
-    path : Path
-        Ends in .parquet or .csv; the settings go to the same name with .json.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table as written.
-
-    Raises
-    ------
-    InputError
-        If the ending is another one.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import zmanifold as zm
-    >>> from zmanifold.storage import save_sweep
-    >>> X, _ = zm.make_helix(500, random_state=0)
-    >>> result = zm.sweep_id(X, mixers=[None], n_neighbors=8, seeds=1, progress=False)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     frame = save_sweep(result, Path(folder, "run.parquet"))
-    ...     sorted(p.name for p in Path(folder).iterdir())
-    ['run.json', 'run.parquet']
-    """
-    results = result if isinstance(result, list) else [result]
-    import pandas as pd
-
-    frame = pd.concat([r.to_frame() for r in results], ignore_index=True)
-    save_table(frame, path, {"sweeps": [r.settings for r in results]})
-    return frame
 
 
 def save_table(frame: pd.DataFrame, path: Path, settings: Mapping[str, Any]) -> None:

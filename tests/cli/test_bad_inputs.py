@@ -246,6 +246,8 @@ THERE = {
 SWEEP = "sweep-id tiny.npz"
 TRAIN = "train images.npz --batch-size 8"
 NEAR = "vicinity --train tiny.npz --test test.npz"
+HELP, SWEEP_HELP = "Try 'zmanifold --help'.", "Try 'zmanifold sweep-id --help'."
+TRAIN_HELP = "Try 'zmanifold train --help'."
 A_RANGE = "give START:STOP:STEP with 0 <= START <= STOP, STEP > 0 and at most 10000 values"
 
 # A name; the command; the exit code; what the sentence says, one part or several.
@@ -253,9 +255,19 @@ ROWS = [
     # --- the command line itself
     ("unknown command", "shake", 2, "No such command 'shake'"),
     ("nearly a command", "sweep", 2, ("'sweep'", "'sweep-id'")),
-    ("option without a command", "--out run.csv", 2, ("No such option: --out", "--help says")),
+    (
+        "option without a command",
+        "--out run.csv",
+        2,
+        ("No such option: --out", "Try 'zmanifold --help'."),
+    ),
     ("flag with a value", "--version=2", 2, "'--version' does not take a value"),
-    ("sweep-id of nothing", "sweep-id", 2, ("Missing argument 'datasets'", "--help says")),
+    (
+        "sweep-id of nothing",
+        "sweep-id",
+        2,
+        ("Missing argument 'datasets'", SWEEP_HELP),
+    ),
     ("vicinity of nothing", "vicinity", 2, "Missing option '--train'"),
     ("train on nothing", "train", 2, "Missing argument 'dataset'"),
     ("nearly an option", f"{SWEEP} --gama 2", 2, ("No such option: --gama", "--gamma")),
@@ -313,12 +325,22 @@ ROWS = [
     ("alpha negative", f"{SWEEP} --alpha -1", 2, "alpha=-1.0 must be a positive number"),
     ("alpha NaN", f"{SWEEP} --alpha nan", 2, "alpha=nan must be a positive number"),
     ("alpha infinite", f"{SWEEP} --alpha inf", 2, "alpha=inf must be a positive number"),
-    ("alpha text", f"{SWEEP} --alpha weak", 2, ("'--alpha'", "'weak'", "--help says what")),
+    (
+        "alpha text",
+        f"{SWEEP} --alpha weak",
+        2,
+        ("'--alpha'", "'weak'", SWEEP_HELP),
+    ),
     ("alpha of no mixer", f"{SWEEP} --mixer none --alpha -1", 2, "alpha=-1.0 must be a positive"),
     ("n-mix 0", f"{SWEEP} --n-mix 0", 2, "n_mix=0 is too small: give an integer >= 2"),
     ("n-mix 1", f"{SWEEP} --n-mix 1", 2, "n_mix=1 is too small: give an integer >= 2"),
     ("n-mix of no mixer", f"{SWEEP} --mixer mixup --n-mix -2", 2, "n_mix=-2 is too small"),
-    ("n-mix text", f"{SWEEP} --n-mix all", 2, ("'--n-mix'", "'all'", "--help says what")),
+    (
+        "n-mix text",
+        f"{SWEEP} --n-mix all",
+        2,
+        ("'--n-mix'", "'all'", SWEEP_HELP),
+    ),
     (
         "n-mix above the batch",
         f"{SWEEP} --n-mix 33",
@@ -345,7 +367,12 @@ ROWS = [
         2,
         "seeds=1000000000000 is too large: give an integer <= 1000000",
     ),
-    ("seeds a list", f"{SWEEP} --seeds 0,1", 2, ("'--seeds'", "'0,1'", "--help says what")),
+    (
+        "seeds a list",
+        f"{SWEEP} --seeds 0,1",
+        2,
+        ("'--seeds'", "'0,1'", SWEEP_HELP),
+    ),
     ("queries 0", f"{SWEEP} --n-queries 0", 2, "n_queries=0 is too small: give an integer"),
     ("queries 1", f"{SWEEP} --n-queries 1", 2, "n_queries=1 is too small: give an integer"),
     ("queries text", f"{SWEEP} --n-queries all", 2, ("'--n-queries'", "'all'")),
@@ -700,7 +727,12 @@ ROWS = [
     ),
     ("architecture unknown", f"{TRAIN} --arch resnet", 2, "'resnet': did you mean 'resnet18'?"),
     ("epochs 0", f"{TRAIN} --epochs 0", 2, "epochs=0 is too small: give an integer >= 1"),
-    ("epochs text", f"{TRAIN} --epochs ten", 2, ("'--epochs'", "'ten'", "--help says what is")),
+    (
+        "epochs text",
+        f"{TRAIN} --epochs ten",
+        2,
+        ("'--epochs'", "'ten'", TRAIN_HELP),
+    ),
     ("train's batch size 1", f"{TRAIN} --batch-size 1", 2, "batch_size=1 is too small: give an"),
     (
         "train's batch size above n",
@@ -729,7 +761,12 @@ ROWS = [
         2,
         "--n-train 2 would cut 'larger', which has a test split: leave it out",
     ),
-    ("train's seed negative", f"{TRAIN} --seed -1", 2, ("'--seed'", "-1", "--help says what")),
+    (
+        "train's seed negative",
+        f"{TRAIN} --seed -1",
+        2,
+        ("'--seed'", "-1", TRAIN_HELP),
+    ),
     ("train's device unknown", f"{TRAIN} --device gpu", 2, "unknown device 'gpu':"),
     ("train's device missing", f"{TRAIN} --device cuda:99", 2, ("'cuda:99'", "use device='cpu'")),
     ("train's data dir missing", f"{TRAIN} --data-dir no", 2, "data_dir='no' is not a folder:"),

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import zmanifold as zm
+from zmanifold.cli import app as cli
 from zmanifold.cli import options as parsing
+from zmanifold.sweep.plan import Sweep
 
+COMMANDS = [
+    "sweep-id", "train", "vicinity", "datasets", "mixers", "estimators", "measures",
+]  # fmt: skip
 FAST = ["--n-samples", "200", "--neighbors", "8", "--seeds", "1"]
 
 
@@ -92,6 +100,68 @@ def test_datasets_are_listed(run, tmp_path):
     assert frame.loc["cifar10", "here"] == "no"
     assert "cifar-10-binary.tar.gz" in frame.loc["cifar10", "where"]
     assert "skdim:M7_Roll" in frame.index
+
+
+@pytest.mark.parametrize(
+    ("command", "wing"),
+    [("mixers", "mixers"), ("estimators", "dimension"), ("measures", "measures")],
+)
+def test_registries_are_listed(run, monkeypatch, command, wing):
+    entry = SimpleNamespace(
+        name="toy", kind="linear", summary="Mixes, a bit.", reference="Nobody 2024",
+        parameters=("p=0.5", "q=3"),
+    )  # fmt: skip
+    registry = f"zmanifold.{wing}.registry"
+    stub = SimpleNamespace(available=lambda: [entry])
+    monkeypatch.setitem(sys.modules, registry, stub)
+    code, out, err = run(command)
+    assert (code, err) == (0, "")
+    assert out == (
+        'name,parameters,kind,what,reference\ntoy,"p=0.5, q=3",linear,"Mixes, a bit.",Nobody 2024\n'
+    )
+    monkeypatch.undo()
+    if importlib.util.find_spec(registry) is None:
+        pytest.skip(f"{registry} is not there yet")
+    names = [entry.name for entry in importlib.import_module(registry).available()]
+    code, out, err = run(command)
+    assert (code, err) == (0, "")
+    assert names
+    assert pd.read_csv(pd.io.common.StringIO(out))["name"].tolist() == names
+
+
+def test_mixers_may_be_given_apart(run):
+    command = ["sweep-id", "helix-r3", "--gamma", "2", *FAST]
+    code, apart, _ = run(*command, "--mixer", "none", "--mixer", "zeta,zeta-anchored")
+    assert code == 0
+    frame = pd.read_csv(pd.io.common.StringIO(apart))
+    assert frame["mixer"].tolist() == ["none", "zeta", "zeta-anchored"]
+    assert "mixer 'zeta' is given twice" in run(*command, "--mixer", "zeta", "--mixer", "zeta")[2]
+
+
+@pytest.mark.parametrize("name", ["sweep-id", "train"])
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (cli._Terminated(), 143, "stopped"),
+        (OSError("the disk is full."), 1, "failed: the disk is full"),
+    ],
+)
+def test_what_stops_a_run_says_how_it_goes_on(run, monkeypatch, tmp_path, name, error, code, said):
+    def stop(*args, **kwargs):
+        error.__dict__.clear()
+        raise error
+
+    monkeypatch.setattr(Sweep, "run", stop)
+    monkeypatch.setattr("zmanifold.training.loop._randomness", stop)
+    out = tmp_path / ("a.csv" if name == "sweep-id" else "a.pt")
+    found, printed, err = run(name, "digits", "--out", out)
+    assert (found, printed) == (code, "")
+    kept = {"sweep-id": f"{tmp_path}/a.journal keeps what is finished", "train":
+            f"{out} keeps the finished epochs"}[name]  # fmt: skip
+    remedy = "the same command with --resume goes on"
+    middle = f": {kept}, {remedy}" if said == "stopped" else f"; {remedy}"
+    assert err == f"zmanifold: {said}{middle}.\n"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +293,7 @@ def test_vicinity_takes_the_splits_of_a_folder(run, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *[[c, "--help"] for c in ("sweep-id", "train", "vicinity", "datasets")]],
+    [["--help"], *[[command, "--help"] for command in COMMANDS]],
 )
 def test_help_does_not_wait_for_torch(arguments):
     code = (
@@ -236,8 +306,11 @@ def test_help_does_not_wait_for_torch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "zmanifold" in done.stdout
-    if arguments != ["--help"]:
-        assert "For example:" in done.stdout
+    if arguments == ["--help"]:
+        assert all(command in done.stdout for command in COMMANDS)
+    else:
+        shown = done.stdout[done.stdout.index("For example:") :]
+        assert f" zmanifold {arguments[0]}" in shown
 
 
 def test_the_installed_command_and_its_exit_codes(tmp_path):

@@ -36,7 +36,7 @@ def test_it_uses_the_public_api_only(tour):
 def test_it_runs(tour, tmp_path, monkeypatch):
     # The kernel draws into the notebook unless it is told otherwise.
     monkeypatch.delenv("MPLBACKEND", raising=False)
-    client = NotebookClient(tour, timeout=120, resources={"metadata": {"path": tmp_path}})
+    client = NotebookClient(tour, timeout=None, resources={"metadata": {"path": tmp_path}})
     client.execute()
     outputs = [o for cell in tour.cells if cell.cell_type == "code" for o in cell.outputs]
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 5

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -20,10 +19,10 @@ from zmanifold.sweep.journal import Journal
 
 from processes import (
     cells_in,
+    go_on,
     limited_files,
     shell,
     table_in,
-    wait_for_cells,
     whole_table,
 )
 
@@ -353,12 +352,10 @@ def check_that_it_goes_on(folder, options):
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
     options = ["--neighbors", "64", "--n-samples", "3000"]
-    stopped = shell(*COMMAND, *options, "--out", tmp_path / "a.csv")
-    wait_for_cells(tmp_path / "a.journal", 5)
-    os.kill(stopped.pid, sent)
+    stopped = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", stop_after=5)
+    go_on(stopped, sent)
     _, error = stopped.communicate()
-    before = cells_in(tmp_path / "a.journal")
-    assert 5 <= before < 2 * 15 * 2
+    assert cells_in(tmp_path / "a.journal") == 5
     if sent != signal.SIGKILL:
         assert stopped.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[sent]
         assert error.count("\n") == 1

@@ -11,9 +11,17 @@ from typing import Any
 
 from zmanifold._base.errors import InputError, unknown_name
 
-__all__ = ["check_output", "journal_of", "sidecar_of", "write_atomically", "write_json"]
+__all__ = [
+    "check_output",
+    "check_outputs",
+    "journal_of",
+    "sidecar_of",
+    "write_atomically",
+    "write_json",
+]
 
 _TABLE_ENDINGS = (".parquet", ".csv")
+_FIGURE_ENDINGS = (".png", ".svg", ".pdf")
 
 
 def sidecar_of(path: Path) -> Path:
@@ -98,6 +106,69 @@ def check_output(
     if exists and not overwrite:
         remedy = "--resume to go on, --overwrite to begin anew" if resumable else "--overwrite"
         raise InputError(f"the output {str(path)!r} exists: give {remedy} or another name.")
+
+
+def check_outputs(
+    out: Path | None,
+    endings: tuple[str, ...] = _TABLE_ENDINGS,
+    *,
+    beside: tuple[str, ...] = (".json",),
+    figure: Path | None = None,
+    overwrite: bool,
+    resume: bool | None = None,
+    inputs: Iterable[str] = (),
+    what: str = "the run's table",
+) -> None:
+    """Refuse outputs of a run that could not be written, before the run.
+
+    Parameters
+    ----------
+    out : Path or None
+        The main output; None if there is none.
+    endings : tuple of str, default=(".parquet", ".csv")
+        The endings allowed for it.
+    beside : tuple of str, default=(".json",)
+        The endings of the files that are written beside it. With ".journal" among them a run can
+        only be resumed where its journal is.
+    figure : Path, optional
+        A picture of the results.
+    overwrite : bool
+        Whether the files may exist already.
+    resume : bool, optional
+        Whether the run goes on with what is there; None if such runs cannot be resumed.
+    inputs : iterable of str, default=()
+        Data sets' names or files, none of which may be an output.
+    what : str, default="the run's table"
+        What the main output is, for messages.
+
+    Raises
+    ------
+    InputError
+        If one of the files is refused by `check_output`, or there is nothing to resume.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zmanifold._base.files import check_outputs
+    >>> check_outputs(Path("run.parquet"), figure=Path("run.png"), overwrite=True)
+    """
+    if resume and (out is None or overwrite):
+        raise InputError(f"--resume goes with --out and without --overwrite: name {what}.")
+    replace = overwrite or bool(resume)
+    if out is not None:
+        resumable = resume is not None
+        check_output(out, endings, overwrite=replace, resumable=resumable, inputs=inputs)
+        for ending in beside:
+            path = out.with_suffix(ending)
+            check_output(path, (ending,), overwrite=replace, resumable=resumable)
+        journal = journal_of(out)
+        if resume and ".journal" in beside and out.exists() and not journal.exists():
+            raise InputError(
+                f"{str(out)!r} has no journal {str(journal)!r} to go on from: give --overwrite, or "
+                "another name."
+            )
+    if figure is not None:
+        check_output(figure, _FIGURE_ENDINGS, overwrite=replace)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

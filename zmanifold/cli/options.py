@@ -1,15 +1,93 @@
-"""Text that people type, turned into numbers."""
+"""Options that several commands share, and the text of options turned into numbers."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from zmanifold._base.errors import InputError
+from zmanifold._base.registry import Info
 
-__all__ = ["parse_bytes", "parse_gammas", "parse_integers", "parse_list"]
+__all__ = [
+    "Alpha",
+    "DataDir",
+    "Device",
+    "MemoryLimit",
+    "NMix",
+    "Overwrite",
+    "named",
+    "parse_bytes",
+    "parse_gammas",
+    "parse_integers",
+    "parse_list",
+    "resumable",
+]
+
+Alpha = Annotated[float, typer.Option(help="mixup's strength α.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is searched, too.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+MemoryLimit = Annotated[
+    str | None, typer.Option(help="Working memory above the data: 512MiB, 2GiB...")
+]
+NMix = Annotated[
+    int | None, typer.Option(help="Samples that ζ-mixup mixes; the whole batch by default.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
 _MOST_GAMMAS = 10_000
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def named(available: Callable[[], Iterable[Info]]) -> str:
+    """List the names that a wing offers, for a help text; it waits for no numerical library.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.options import named
+    >>> from zmanifold.dimension.registry import available
+    >>> named(available)
+    'FO'
+    """
+    try:
+        return ", ".join(info.name for info in available())
+    except InputError as error:
+        # Of a plugin that cannot be imported: each command says so when it needs a name.
+        return f"(not all known: {error})"
+
+
+@contextlib.contextmanager
+def resumable(out: Path | None, keeps: str, ending: str | None = None) -> Iterator[None]:
+    """Note on Ctrl-C, SIGTERM or a full disk what is kept and how the run goes on.
+
+    The kept file is the output, or the one with another ending beside it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zmanifold.cli.options import resumable
+    >>> try:
+    ...     with resumable(Path("run.csv"), "keeps the finished cells", ".journal"):
+    ...         raise KeyboardInterrupt
+    ... except KeyboardInterrupt as stop:
+    ...     stop.__notes__
+    ['run.journal keeps the finished cells, the same command with --resume goes on']
+    """
+    remedy = "the same command with --resume goes on"
+    try:
+        yield
+    except (KeyboardInterrupt, OSError) as stop:
+        if out is not None:
+            kept = out if ending is None else out.with_suffix(ending)
+            full = isinstance(stop, OSError)
+            stop.add_note(remedy if full else f"{kept} {keeps}, {remedy}")
+        raise
 
 
 def parse_list(text: str) -> list[str]:

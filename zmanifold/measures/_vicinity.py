@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,8 +20,10 @@ from zmanifold._base.checks import as_counts, check_n_neighbors, resolve_device
 from zmanifold._base.errors import InputError
 from zmanifold._base.labels import Labels, as_labels, entropy, name_some
 from zmanifold._base.memory import working_memory
+from zmanifold._base.provenance import device_name, environment
 from zmanifold.measures._neighbor_labels import class_counts, neighborhood_distributions
 from zmanifold.neighbors import MetricSpace, check_metric, search
+from zmanifold.storage import save_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +57,8 @@ class VicinityResult:
         Entropy, in nats, of the neighbours' mean label distribution.
     own_distance, other_distance : ndarray of float64, shape (q,)
         Distance to the nearest training sample of the test sample's class, and of any other.
+    settings : dict
+        Sizes, metric, device and duration, ready for JSON.
 
     Examples
     --------
@@ -73,6 +80,7 @@ class VicinityResult:
     entropy: NDArray[np.float64]
     own_distance: NDArray[np.float64]
     other_distance: NDArray[np.float64]
+    settings: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def n_same(self) -> NDArray[np.int64]:
@@ -107,6 +115,26 @@ class VicinityResult:
             for i, name in enumerate(self.classes)
         }
         return pd.DataFrame(columns | counts)
+
+    def save(self, path: str | os.PathLike[str], **names: str) -> None:
+        """Write the table of the samples and a JSON of its settings and means beside it.
+
+        Parameters
+        ----------
+        path : path
+            Ends in .parquet or .csv; the settings go to the same name with .json.
+        **names : str
+            More for the settings, what the samples are called, say.
+
+        Raises
+        ------
+        InputError
+            If the ending is another one.
+        """
+        means = {"summary": self.summary().to_dict("records")}
+        save_table(
+            self.to_frame(), Path(path), {**names, **self.settings, **means, **environment()}
+        )
 
     def summary(self) -> pd.DataFrame:
         """Return means over the test samples, one row a neighbourhood size.
@@ -197,6 +225,7 @@ def vicinity(
     >>> result.to_frame()[["n_same", "own_distance", "count_a", "count_b"]].round(3).values
     array([[2. , 0.4, 2. , 1. ]])
     """
+    clock = time.perf_counter()
     check_metric(metric)
     where = resolve_device(device, like=train_x)
     train, test = as_set_of({"train_x": train_x, "test_x": test_x}, device=where, least=(2, 1))
@@ -237,6 +266,15 @@ def vicinity(
         entropy=torch.stack(entropies).cpu().numpy(),
         own_distance=distances["own"].cpu().numpy(),
         other_distance=distances["other"].cpu().numpy(),
+        settings={
+            "n_train": len(train),
+            "n_test": len(test),
+            "n_features": train.shape[1],
+            "n_neighbors": k_values,
+            "metric": metric,
+            "device": device_name(where),
+            "seconds": round(time.perf_counter() - clock, 3),
+        },
     )
 
 

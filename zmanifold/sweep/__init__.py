@@ -1,7 +1,8 @@
 """Local intrinsic dimension against the mixing strength.
 
 A data set and mixers come in, a table with one row a mixer, strength, neighbourhood size and seed
-goes out. Open `api` first, then `cells` (the work of one cell); `journal` keeps finished cells,
+goes out. Open `api` first, then `cells` (the work of one cell); `many` sweeps
+over several data sets into one table; `journal` keeps finished cells,
 `stream` handles data that does not fit into memory, `dask` computes on a cluster.
 """
 

@@ -8,3 +8,8 @@ from .result import COLUMNS as COLUMNS
 from .result import SweepResult as SweepResult
 from .result import failed_cells as failed_cells
 from .result import measured_recall as measured_recall
+from .many import JournalLost as JournalLost
+from .many import check_distinct as check_distinct
+from .many import joint_table as joint_table
+from .many import save_sweep as save_sweep
+from .many import sweep_many as sweep_many

@@ -1,0 +1,101 @@
+"""Tables for a terminal or a pipe, and lines on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+__all__ = ["complain", "print_frame", "print_registry", "print_written"]
+
+
+def complain(message: str, code: int) -> typer.Exit:
+    """Write a message as one line on stderr and return the exit to raise.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.printing import complain
+    >>> complain("no such file.", 2).exit_code
+    2
+    """
+    if message:
+        typer.echo(f"zmanifold: {' '.join(message.split())}", err=True)
+    return typer.Exit(code)
+
+
+def print_written(*paths: Path | None, err: bool = True) -> None:
+    """Name the outputs that are there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zmanifold.cli.printing import print_written
+    >>> print_written(None, Path("no-such-file.csv"))
+    """
+    if written := [str(path) for path in paths if path is not None and path.exists()]:
+        typer.echo(f"wrote {', '.join(written)}", err=err)
+
+
+def print_registry(entries: Iterable[Any]) -> None:
+    """Print one row an entry of a registry: name, parameters, kind, what it is, reference.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Entry
+    >>> from zmanifold.cli.printing import print_registry
+    >>> print_registry(
+    ...     [Entry(name="a", parameters=["alpha=1.0"], kind="b", summary="C.", reference="d")]
+    ... )
+    name,parameters,kind,what,reference
+    a,alpha=1.0,b,C.,d
+    """
+    import pandas as pd
+
+    columns = ["name", "parameters", "kind", "what", "reference"]
+    rows = [
+        (
+            entry.name,
+            ", ".join(map(str, entry.parameters)),
+            entry.kind,
+            entry.summary,
+            entry.reference,
+        )
+        for entry in entries
+    ]
+    print_frame(pd.DataFrame(rows, columns=columns))
+
+
+def print_frame(frame: Any) -> None:
+    """Draw a table on a terminal, write CSV into a pipe.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from zmanifold.cli.printing import print_frame
+    >>> print_frame(pd.DataFrame({"name": ["digits"], "here": ["yes"]}))
+    name,here
+    digits,yes
+    """
+    if not sys.stdout.isatty():
+        typer.echo(frame.to_csv(index=False), nl=False)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    # A terminal is narrow: columns with one value in all rows go into the caption.
+    alike = [c for c in frame.columns if len(frame) > 1 and frame[c].nunique(dropna=False) == 1]
+    shown = frame.drop(columns=alike)
+    caption = ", ".join(f"{c} {_cell(frame[c].iloc[0])}" for c in alike if frame[c].notna().all())
+    table = Table(*map(str, shown.columns), caption=caption or None)
+    for row in shown.itertuples(index=False):
+        table.add_row(*map(_cell, row))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value != value:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,139 @@
+"""`zmanifold train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zmanifold._base.errors import InputError
+from zmanifold.cli.options import Alpha, DataDir, Device, NMix, Overwrite, named, resumable
+from zmanifold.cli.printing import print_written
+from zmanifold.mixers import registry as mixers
+
+if TYPE_CHECKING:
+    from zmanifold.datasets import Dataset
+
+__all__ = ["train"]
+
+_Dataset = Annotated[
+    str, typer.Argument(help="A name ('zmanifold datasets' lists them), file or image folder.")
+]
+_Mixer = Annotated[
+    str,
+    typer.Option(
+        help="A mixer, NAME[:PARAM=VALUE,...] or module.Name. Names: none, "
+        f"{named(mixers.available)}."
+    ),
+]
+_Gamma = Annotated[float, typer.Option(help="ζ-mixup's strength.")]
+_Arch = Annotated[str, typer.Option(help="small (for a CPU) or resnet18.")]
+_Epochs = Annotated[int, typer.Option(help="Passes through the data.")]
+_BatchSize = Annotated[int, typer.Option(help="Samples mixed with one another.")]
+_LearningRate = Annotated[float, typer.Option(help="Learning rate of the first step.")]
+_WeightDecay = Annotated[float, typer.Option(help="Of all weights.")]
+_Flip = Annotated[bool, typer.Option("--flip", help="Mirror images at random.")]
+_Crop = Annotated[int, typer.Option(help="Pad by so many pixels and crop at random.")]
+_NTrain = Annotated[
+    int | None,
+    typer.Option(help="Training samples of a source without a test split; 80% by default."),
+]
+_Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order, mixing and holding out.")
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option(help="Write the model (.pt), kept after each epoch, and its history (.json)."),
+]
+_Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the interrupted training of --out.")
+]
+
+
+def train(
+    dataset: _Dataset,
+    mixer: _Mixer = "none",
+    gamma: _Gamma = 2.8,
+    alpha: Alpha = 1.0,
+    n_mix: NMix = None,
+    arch: _Arch = "small",
+    epochs: _Epochs = 10,
+    batch_size: _BatchSize = 128,
+    learning_rate: _LearningRate = 0.1,
+    weight_decay: _WeightDecay = 5e-4,
+    flip: _Flip = False,
+    crop: _Crop = 0,
+    n_train: _NTrain = None,
+    data_dir: DataDir = None,
+    seed: _Seed = 0,
+    device: Device = "auto",
+    out: _Out = None,
+    resume: _Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a classifier of images on mixed batches and print its accuracy.
+
+    The accuracy is that on the test split, or on held-out samples where the
+    source has no split.
+
+    For example:
+
+      zmanifold train digits --mixer zeta --gamma 2.8
+
+      zmanifold train fashion-mnist --mixer mixup --epochs 6 --out mixup.pt
+
+      zmanifold train cifar10 --arch resnet18 --flip --crop 4 --epochs 60
+    """
+    from zmanifold._base.files import check_outputs, sidecar_of, write_json
+    from zmanifold.mixers import mixers_from_specs
+
+    check_outputs(out, (".pt",), overwrite=overwrite, resume=resume, what="the model")
+    made = mixers_from_specs([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
+    if len(made) != 1:
+        raise InputError(f"--mixer {mixer} names {len(made)} mixers: train with one of them.")
+    training, test = _split(dataset, n_train, data_dir, seed)
+
+    from zmanifold.training import train as run
+
+    with resumable(out, "keeps the finished epochs"):
+        done = run(
+            training,
+            mixer=made[0],
+            arch=arch,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            flip=flip,
+            crop=crop,
+            seed=seed,
+            test=test,
+            device=device,
+            checkpoint=out,
+            resume=resume,
+        )
+    accuracy = done.history[-1]["test_accuracy"]
+    seconds = sum(row["seconds"] for row in done.history)
+    typer.echo(f"accuracy {accuracy:.4f} on {len(test.points)} test samples after {seconds:.1f} s")
+    if out is not None:
+        content = {"accuracy": accuracy, "n_test": len(test.points), **done.settings}
+        write_json(sidecar_of(out), content | {"history": list(done.history)})
+        print_written(out, sidecar_of(out))
+
+
+def _split(
+    dataset: str, n_train: int | None, data_dir: Path | None, seed: int
+) -> tuple[Dataset, Dataset]:
+    """Load training and test samples, or hold out the latter from a source without a split."""
+    from zmanifold.datasets import has_splits, hold_out, load_dataset
+
+    training = load_dataset(dataset, data_dir=data_dir, random_state=seed)
+    if has_splits(dataset):
+        if n_train is not None:
+            raise InputError(
+                f"--n-train {n_train} would cut {dataset!r}, which has a test split: leave it out."
+            )
+        return training, load_dataset(dataset, split="test", data_dir=data_dir)
+    count = round(0.8 * len(training.points)) if n_train is None else n_train
+    return hold_out(training, count, random_state=seed)

@@ -1,0 +1,161 @@
+"""`zmanifold vicinity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zmanifold._base.errors import InputError
+from zmanifold.cli.options import (
+    DataDir,
+    Device,
+    MemoryLimit,
+    Overwrite,
+    parse_bytes,
+    parse_integers,
+)
+from zmanifold.cli.printing import print_frame, print_written
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from zmanifold.datasets import Dataset
+
+__all__ = ["vicinity"]
+
+_Train = Annotated[
+    str, typer.Option(help="Training samples: a name (its train split), a file or image folder.")
+]
+_Test = Annotated[
+    str, typer.Option(help="Test samples: a name (its test split), a file or image folder.")
+]
+_K = Annotated[str, typer.Option(help="Neighbourhood sizes, K,K,...")]
+_Metric = Annotated[str, typer.Option(help="euclidean or cosine.")]
+_Out = Annotated[
+    Path | None,
+    typer.Option(help="Write a row a test sample (.parquet or .csv), and settings (.json)."),
+]
+_Embed = Annotated[
+    Path | None,
+    typer.Option(help="Draw a t-SNE of both sets (.png, .svg or .pdf); needs openTSNE."),
+]
+_Lines = Annotated[
+    bool, typer.Option("--lines", help="Draw lines to the neighbours in the picture of --embed.")
+]
+
+
+def vicinity(
+    train: _Train,
+    test: _Test,
+    k: _K = "8,16",
+    metric: _Metric = "euclidean",
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    memory_limit: MemoryLimit = None,
+    out: _Out = None,
+    embed: _Embed = None,
+    lines: _Lines = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure what surrounds test samples: the nearest training samples, and their labels.
+
+    The means over all test samples go to stdout. Training labels may be soft:
+    save a mixed set, or a model's features, with
+    np.savez("train.npz", x=..., y=...).
+
+    For example:
+
+      zmanifold vicinity --train train.npz --test test.npz
+
+      zmanifold vicinity --train mnist --test mnist --k 16 --metric cosine
+
+      zmanifold vicinity --train train.npz --test test.npz --out samples.parquet
+
+      zmanifold vicinity --train mnist --test mnist --k 128 --embed out.png
+    """
+    k_values = parse_integers("--k", k)
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
+
+    from zmanifold._base.files import check_outputs, sidecar_of
+    from zmanifold.datasets import has_splits, load_dataset
+
+    if lines and embed is None:
+        raise InputError("--lines goes with --embed: name the picture.")
+    check_outputs(out, figure=embed, overwrite=overwrite, inputs=[train, test])
+    train_set = load_dataset(train, data_dir=data_dir)
+    test_set = load_dataset(test, split="test" if has_splits(test) else "train", data_dir=data_dir)
+    train_y, test_y = _named_labels(train_set), _named_labels(test_set)
+    if train_y.ndim == 2 and test_y.ndim == 1:
+        test_y = _as_columns(test_y)
+
+    from zmanifold.measures import check_embeddable
+    from zmanifold.measures import vicinity as measure
+
+    if embed is not None:
+        check_embeddable(
+            train_set.points,
+            test_set.points,
+            metric=metric,  # type: ignore[arg-type]  # it names the nearest metric
+        )
+    result = measure(
+        train_set.points,
+        train_y,
+        test_set.points,
+        test_y,
+        n_neighbors=k_values,
+        metric=metric,  # type: ignore[arg-type]  # it names the nearest metric
+        device=device,
+        memory_limit=limit,
+    )
+    if out is not None:
+        result.save(out, train=train_set.name, test=test_set.name)
+    if embed is not None:
+        sets = train_set.points, train_y, test_set.points, test_y
+        _draw(embed, *sets, metric=metric, neighbors=result.indices if lines else None)
+    print_frame(result.summary())
+    print_written(out, None if out is None else sidecar_of(out), embed)
+
+
+def _draw(
+    path: Path, train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, metric: Any, neighbors: Any
+) -> None:
+    from matplotlib.figure import Figure
+
+    from zmanifold.measures import embed
+    from zmanifold.plotting import plot_embedding
+    from zmanifold.storage import save_figure
+
+    embedding = embed(train_x, test_x, metric=metric)
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    plot_embedding(embedding, train_y, test_y, figure.add_subplot(), neighbors=neighbors)
+    save_figure(figure, path)
+
+
+def _named_labels(dataset: Dataset) -> NDArray[Any]:
+    """Return labels under the names they have in their source: two files may number otherwise."""
+    import numpy as np
+
+    if dataset.labels is None:
+        raise InputError(
+            f"{dataset.name!r} has no labels: save them as array y of an .npz file, or as column y."
+        )
+    if dataset.labels.ndim == 2 or dataset.class_names is None:
+        return dataset.labels
+    return np.asarray(dataset.class_names)[dataset.labels]
+
+
+def _as_columns(names: NDArray[Any]) -> NDArray[Any]:
+    """Return the columns of soft training labels that test labels name."""
+    import numpy as np
+
+    from zmanifold._base.labels import name_some
+
+    try:
+        return names.astype(int)
+    except ValueError:
+        raise InputError(
+            "the training labels are soft, with classes 0, 1, ..., but the test labels are "
+            f"{name_some(np.unique(names))}: give the numbers of their columns."
+        ) from None
