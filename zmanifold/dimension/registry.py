@@ -173,10 +173,13 @@ def estimate(
 
 
 def _checked(returned: Any, q: int) -> tuple[Shaped[Tensor, " q"], Bool[Tensor, " q"]]:
+    import numpy as np
     import torch
 
     values, degenerate = returned if isinstance(returned, tuple) else (returned, None)
-    values = torch.as_tensor(values)
+    if not isinstance(values, torch.Tensor):
+        # Python's numbers are float64, of which torch alone would make float32.
+        values = torch.from_numpy(np.asarray(values))
     if values.shape != (q,) or values.is_complex():
         raise InputError(
             f"the estimator returned {values.dtype} of shape {tuple(values.shape)} for {q} "

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zmanifold._base.arrays import as_array
 from zmanifold._base.checks import resolve_device
 from zmanifold._base.errors import InputError
 from zmanifold._base.memory import working_memory
@@ -178,9 +179,9 @@ def mixed_set_metrics(
     samples: dict[str, NDArray[Any]] = {}
     of_set: dict[str, float] = {}
     for name, measure in chosen.items():
-        value = torch.as_tensor(measure(sets)).cpu()
+        value = as_array(measure(sets), f"measure {name!r}")
         if value.shape == (len(sets.mixed),):
-            samples[name] = value.numpy()
+            samples[name] = value
         elif value.ndim == 0:
             of_set[name] = float(value)
         else:

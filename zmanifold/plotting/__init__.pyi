@@ -1,0 +1,9 @@
+from .samples import plot_embedding as plot_embedding
+from .samples import plot_ellipses as plot_ellipses
+from .samples import plot_labels as plot_labels
+from .samples import plot_vicinity as plot_vicinity
+from .samples import set_window as set_window
+from .style import COLORS as COLORS
+from .style import label_colors as label_colors
+from .sweeps import plot_id as plot_id
+from .sweeps import sweep_figure as sweep_figure

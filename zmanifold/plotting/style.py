@@ -1,0 +1,90 @@
+"""Colours, dashes and names that all figures share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zmanifold._base.errors import InputError
+from zmanifold._base.labels import as_labels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+__all__ = ["COLORS", "DASHES", "NAMES", "SPARE_COLORS", "SYMBOLS", "label_colors"]
+
+# Okabe and Ito's palette, told apart by the colour-blind; dashes tell lines apart in grey.
+COLORS = {
+    "none": "#000000",
+    "mixup": "#D55E00",
+    "zeta": "#0072B2",
+    "zeta-anchored": "#009E73",
+}
+
+
+DASHES = {"none": (4, 2), "mixup": (1, 1.2), "zeta": (), "zeta-anchored": (6, 1.5, 1.5, 1.5)}
+
+
+NAMES = {
+    "none": "original",
+    "mixup": "mixup",
+    "zeta": "ζ-mixup",
+    "zeta-anchored": "ζ-mixup, anchored",
+}
+
+
+SYMBOLS = {"gamma": "γ", "alpha": "α"}
+
+
+SPARE_COLORS = ("#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+
+
+# Paul Tol's "muted" scheme, for up to ten classes.
+_MANY_COLORS = (
+    "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
+    "#DDCC77", "#CC6677", "#882255", "#AA4499", "#888888",
+)  # fmt: skip
+
+
+_CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+
+
+def label_colors(labels: Any) -> NDArray[np.float64]:
+    """Return one RGB colour a sample: its class's, or the classes' colours mixed as its label is.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,) or (n, K)
+        Hard or soft labels of at most 10 classes.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 3)
+        Between 0 and 1, from Okabe and Ito's palette for up to 7 classes, else from Tol's.
+
+    Raises
+    ------
+    InputError
+        If there are more classes than colours that can be told apart.
+
+    Examples
+    --------
+    >>> from zmanifold.plotting import label_colors
+    >>> label_colors([[1.0, 0.0], [0.5, 0.5]]).round(2).tolist()
+    [[0.0, 0.45, 0.7], [0.45, 0.54, 0.35]]
+    """
+    from matplotlib.colors import to_rgb
+
+    checked = as_labels(labels, len(labels), name="labels")
+    n_classes = len(checked.classes)
+    if n_classes > len(_MANY_COLORS):
+        raise InputError(
+            f"labels has {n_classes} classes but {len(_MANY_COLORS)} colours can be told apart: "
+            "select samples of fewer classes."
+        )
+    names = _CLASS_COLORS if n_classes <= len(_CLASS_COLORS) else _MANY_COLORS
+    palette = np.array([to_rgb(color) for color in names[:n_classes]])
+    colors: NDArray[np.float64] = np.clip(checked.distributions().numpy() @ palette, 0, 1)
+    return colors

@@ -1,0 +1,224 @@
+"""Local dimension against a strength."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zmanifold._base.errors import InputError, unknown_name
+from zmanifold.mixers import gamma_min
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+from zmanifold.plotting.style import COLORS, DASHES, NAMES, SPARE_COLORS, SYMBOLS
+
+__all__ = ["plot_id", "sweep_figure"]
+
+
+def plot_id(
+    frame: pd.DataFrame,
+    ax: Axes,
+    *,
+    n_neighbors: int | None = None,
+    estimator: str | None = None,
+    x: str | None = None,
+) -> Axes:
+    """Draw mean local dimension against a strength, with a band of one standard deviation.
+
+    A mixer without that strength (the original data, mixup beside γ) is a horizontal line. Means
+    and deviations (over points) are averaged over seeds; where γ is drawn, the dotted vertical
+    line is γ_min (Theorem 1 of the ζ-mixup paper).
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A sweep's table of one data set.
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    n_neighbors : int, optional
+        Which neighbourhood size to draw; not needed when the table holds one.
+    estimator : str, optional
+        Which estimator's; not needed when the table holds one.
+    x : str, optional
+        Which of the mixers' parameters the horizontal axis shows; by default "gamma" where a
+        mixer has it, else the first that has several values.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `ax`.
+
+    Raises
+    ------
+    InputError
+        If the table holds several data sets, neighbourhood sizes or estimators, or a mixer with
+        several values of another parameter: they are not averaged.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import zmanifold as zm
+    >>> from zmanifold.plotting import plot_id
+    >>> X, _ = zm.make_helix(500, random_state=0)
+    >>> mixers = [None, zm.ZetaMixup(2.0), zm.ZetaMixup(6.0)]
+    >>> result = zm.sweep_id(X, mixers=mixers, n_neighbors=8, seeds=1, progress=False)
+    >>> ax = plot_id(result.to_frame(), plt.figure().add_subplot())
+    >>> [line.get_label() for line in ax.get_lines()][:2]
+    ['original', 'ζ-mixup']
+    >>> plt.close("all")
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    frame = _one_panel(frame, n_neighbors, estimator)
+    strengths = _strengths(frame)
+    shown = _shown_strength(frame, strengths, x)
+    places = strengths[shown] if shown in strengths else strengths.assign(none=np.nan)["none"]
+    known = places.dropna()
+    span = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+    spare = iter(SPARE_COLORS * (1 + frame["mixer"].nunique() // len(SPARE_COLORS)))
+    for mixer, rows in frame.groupby("mixer", sort=False):
+        name = str(mixer)
+        _draw_mixer(ax, name, COLORS.get(name) or next(spare), rows, places[rows.index], span)
+    if shown == "gamma" and len(known) and span[0] <= gamma_min() <= span[1]:
+        label = rf"$\gamma_\mathrm{{min}}$ = {gamma_min():.3f}"
+        ax.axvline(gamma_min(), color="0.35", ls=":", lw=1.2, label=label)
+    if span[0] < span[1]:
+        ax.set_xlim(*span)
+    ax.set_ylim(bottom=0)
+    whole = not len(known) or span[1] - span[0] >= 2
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=whole))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.set_xlabel(SYMBOLS.get(shown, shown))
+    ax.set_ylabel("local ID")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _one_panel(frame: pd.DataFrame, n_neighbors: int | None, estimator: str | None) -> pd.DataFrame:
+    """Select the rows of one panel, or refuse a table that holds more."""
+    if n_neighbors is not None:
+        frame = frame[frame["n_neighbors"] == n_neighbors]
+    if estimator is not None:
+        frame = frame[frame["estimator"] == estimator]
+    sizes, datasets = frame["n_neighbors"].unique(), frame["dataset"].unique()
+    if len(sizes) != 1 or len(datasets) != 1:
+        raise InputError(
+            f"the table holds {len(datasets)} data set(s) and {len(sizes)} neighbourhood size(s) "
+            "but one of each can be drawn: select rows, or give n_neighbors."
+        )
+    estimators = frame["estimator"].unique() if "estimator" in frame else ["FO"]
+    if len(estimators) != 1:
+        raise InputError(
+            f"the table holds the estimators {', '.join(map(repr, estimators))} but one can be "
+            "drawn: give estimator."
+        )
+    return frame
+
+
+def _strengths(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a column a strength, NaN where a mixer has none of that name."""
+    import pandas as pd
+
+    if "parameters" not in frame:  # a table of 0.1.0
+        return frame[[name for name in ("gamma", "alpha") if name in frame]]
+    return pd.DataFrame([json.loads(text) for text in frame["parameters"]], index=frame.index)
+
+
+def _shown_strength(frame: pd.DataFrame, strengths: pd.DataFrame, x: str | None) -> str:
+    """Choose what the horizontal axis shows; refuse to average over any other strength."""
+    names = list(map(str, strengths))
+    varied = [name for name in names if strengths[name].nunique() > 1]
+    if x is not None and x not in names:
+        raise unknown_name("strength", x, names)
+    has_gamma = "gamma" in names and strengths["gamma"].notna().any()
+    shown = x or ("gamma" if has_gamma or not varied else varied[0])
+    for name in varied:
+        several = strengths[name].groupby(frame["mixer"]).nunique()
+        if name != shown and (several > 1).any():
+            mixer = several.index[several > 1][0]
+            raise InputError(
+                f"{mixer!r} has several values of {name} but the axis shows {shown}, and they are "
+                f"not averaged: give x={name!r}, or select rows."
+            )
+    return shown
+
+
+def _draw_mixer(
+    ax: Axes,
+    name: str,
+    color: str,
+    rows: pd.DataFrame,
+    places: pd.Series[float],
+    span: tuple[float, float],
+) -> None:
+    columns = ["id_mean", "id_std"]
+    if places.isna().all():
+        mean, std = rows[columns].mean()
+        x, y, band = np.array(span), np.array([mean, mean]), np.array([std, std])
+    else:
+        curve = rows[columns].groupby(places).mean()
+        x, y, band = (v.to_numpy() for v in (curve.index, curve["id_mean"], curve["id_std"]))
+    marker = "o" if len(x) == 1 else ""
+    line = ax.plot(x, y, color=color, lw=1.8, marker=marker, label=NAMES.get(name, name))[0]
+    if DASHES.get(name):
+        line.set_dashes(DASHES[name])
+        # Over the solid lines: where curves coincide both can be seen.
+        line.set_zorder(3)
+    ax.fill_between(x, np.maximum(y - band, 0), y + band, color=color, alpha=0.13, lw=0)
+
+
+def sweep_figure(frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -> Figure:
+    """Draw a grid of `plot_id`: a column a data set, a row an estimator and neighbourhood size.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The table of one or several sweeps.
+    titles : dict of str to str, optional
+        Column titles by data set name.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not registered with pyplot: save it with ``figure.savefig``.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.plotting import sweep_figure
+    >>> X, _ = zm.make_helix(500, random_state=0)
+    >>> result = zm.sweep_id(X, mixers=[None], n_neighbors=(4, 8), seeds=1, progress=False)
+    >>> len(sweep_figure(result.to_frame()).axes)
+    2
+    """
+    from matplotlib.figure import Figure
+
+    datasets = list(frame["dataset"].unique())
+    sizes = sorted(frame["n_neighbors"].unique())
+    estimators = list(frame["estimator"].unique()) if "estimator" in frame else [None]
+    panels = [(estimator, k) for estimator in estimators for k in sizes]
+    figure = Figure(
+        figsize=(max(3.3 * len(datasets), 4.5), 2.7 * len(panels) + 0.7), layout="constrained"
+    )
+    axes = figure.subplots(len(panels), len(datasets), sharex=True, squeeze=False)
+    for column, dataset in enumerate(datasets):
+        of_dataset = frame[frame["dataset"] == dataset]
+        for row, (estimator, k) in enumerate(panels):
+            ax = axes[row, column]
+            plot_id(of_dataset, ax, n_neighbors=int(k), estimator=estimator)
+            if row < len(panels) - 1:
+                ax.set_xlabel("")
+            rule = f" ({estimator})" if len(estimators) > 1 else ""
+            ax.set_ylabel(f"local ID{rule}, k = {k}" if column == 0 else "")
+            if row == 0:
+                ax.set_title((titles or {}).get(dataset, dataset), fontsize=11)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    # Two entries fit under one column of axes.
+    columns = min(len(labels), 2 * len(datasets))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    return figure
