@@ -272,7 +272,10 @@ def train(
     device: Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the model (.pt), kept after each epoch, and its history (.json)."),
+        typer.Option(
+            help="Write the model after each epoch (.safetensors, or .pt in the same format), and "
+            "its history (.json)."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted training of --out.")
@@ -287,9 +290,9 @@ def train(
 
       zmanifold train digits --mixer zeta --gamma 2.8
 
-      zmanifold train fashion-mnist --mixer mixup --epochs 6 --out mixup.pt
+      zmanifold train fashion-mnist --mixer mixup --epochs 6 --out mixup.safetensors
 
-      zmanifold train cifar10 --arch resnet18 --flip --crop 4 --epochs 60 --out zeta.pt --mixer zeta
+      zmanifold train cifar10 --arch resnet18 --flip --crop 4 --epochs 60 --mixer zeta --out zeta.pt
     """
     from zmanifold._base.files import check_output, sidecar_of, write_json
     from zmanifold.datasets import has_splits, hold_out, load_dataset
@@ -299,7 +302,7 @@ def train(
         raise InputError("--resume goes with --out and without --overwrite: name the model.")
     if out is not None:
         replace = overwrite or resume
-        check_output(out, (".pt",), overwrite=replace, resumable=True)
+        check_output(out, (".safetensors", ".pt"), overwrite=replace, resumable=True)
         check_output(sidecar_of(out), (".json",), overwrite=replace, resumable=True)
     (made,) = mixers_by_name([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
     training = load_dataset(dataset, data_dir=data_dir, random_state=seed)
