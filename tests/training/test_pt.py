@@ -63,7 +63,7 @@ def broken_files(path):
         "a promise": zipped(members).replace(*[struct.pack("<2I", n, n) for n in (1, 2**31)]),
         "a part twice": twins,
         "the layout of old": legacy(content),
-        "room at will": {"bytes": bytearray(8)},
+        "room at will": content | {"bytes": bytearray(8)},
         "another protocol": zipped([("a/data.pkl", b"\x80\x04}."), ("a/version", b"3")]),
         "an odd escape": zipped([("a/data.pkl", b"\x80\x02S'\\R'\n."), ("a/version", b"3")]),
         "a storage that is called": zipped(called),
