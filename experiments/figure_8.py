@@ -32,7 +32,7 @@ from zmanifold.datasets.load import has_splits, hold_out
 from zmanifold.measures._embedding import embed
 from zmanifold.plotting import COLORS, plot_embedding
 from zmanifold.storage import save_figure
-from zmanifold.training.loop import train
+from zmanifold.training import train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

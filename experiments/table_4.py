@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 import zmanifold as zm
 from zmanifold._base.files import write_atomically, write_json
-from zmanifold.training.loop import Training, train
+from zmanifold.training import Training, train
 
 # The paper's per cent of each.
 MODELS: dict[str, tuple[Any, float]] = {

@@ -203,7 +203,7 @@ def test_real_data_on_a_gpu(k):
 @on_a_gpu
 @pytest.mark.parametrize("mixer", [None, *MIXERS[:1], *MIXERS[2:3]], ids=repr)
 def test_training_on_a_gpu_learns(mixer):
-    from zmanifold.training.loop import train
+    from zmanifold.training import train
 
     data = zm.load_dataset("digits")
     mixer = None if mixer is None else type(mixer)()

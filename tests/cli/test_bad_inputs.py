@@ -893,7 +893,7 @@ def test_bad_input_gives_one_sentence_and_leaves_nothing(
     before = contents(tmp_path)
     if code == 2:
         vicinity = import_module("zmanifold.measures._vicinity")
-        for place, name in ((Sweep, "run"), (vicinity, "search"), (classifiers, "_randomness")):
+        for place, name in ((Sweep, "run"), (vicinity, "search"), (classifiers, "randomness")):
             monkeypatch.setattr(place, name, lambda *a, **k: pytest.fail("work has begun"))
     found, out, err = run(*arguments)
     assert err.startswith("zmanifold: ")

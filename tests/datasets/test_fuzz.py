@@ -40,6 +40,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 import zmanifold as zm
 from hypothesis import given, settings
@@ -50,7 +51,9 @@ from zmanifold._base.files import write_json
 from zmanifold._base.provenance import environment
 from zmanifold.datasets.load import Dataset
 from zmanifold.sweep.journal import Journal
-from zmanifold.training.loop import Training, load_training, train
+from zmanifold.training import Training, checkpoints, load_training, train
+
+from trainings import content_of_0_1_0
 
 LONG_RUN = settings.get_current_profile_name() == "fuzz"
 RESULTS = Path(__file__).parents[2] / "experiments" / "results" / "fuzz.json"
@@ -411,23 +414,58 @@ def load_checkpoint(path):
     return loaded
 
 
+def checkpoint_joined(tensors):
+    """Write a checkpoint with a right checksum, of settings, history and numbers that may differ.
+
+    The tensors' shapes are those of `tensors`; numbers that are missing are zero.
+    """
+
+    def join(parts):
+        data, at, made = parts["data"], 0, {}
+        for name, tensor in tensors.items():
+            part = data[at : at + tensor.nbytes].ljust(tensor.nbytes, b"\0")
+            at += tensor.nbytes
+            made[name] = torch.frombuffer(bytearray(part), dtype=tensor.dtype).view(tensor.shape)
+        metadata = {name: parts[name].decode(errors="replace") for name in ("settings", "history")}
+        metadata |= {"format": checkpoints._FORMAT, "version": "0"}
+        metadata["sha256"] = checkpoints._checksum(metadata, made)
+        return safetensors.torch.save(made, metadata)
+
+    return join
+
+
 def checkpoint_seeds():
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a.pt")
+        path = Path(folder, "a.safetensors")
         as_before(path)
-        whole = path.read_bytes()
-        torch.save(torch.load(path), path, _use_new_zipfile_serialization=False)
+        whole, tensors = path.read_bytes(), safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        old = content_of_0_1_0(path)
+        torch.save(old, path)
+        archive = path.read_bytes()
+        torch.save(old, path, _use_new_zipfile_serialization=False)
         legacy = path.read_bytes()
-    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
+    end = 8 + int.from_bytes(whole[:8], "little")
+    headed = {"header": whole[8:end], "data": whole[end:]}
+    signed = {name: metadata[name].encode() for name in ("settings", "history")}
+    signed["data"] = b"".join(tensor.numpy().tobytes() for tensor in tensors.values())
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        parts = {name: opened.read(name) for name in opened.namelist()}
     # The pickle is where sizes, names and types are.
     pickled = next(name for name in parts if name.endswith("/data.pkl"))
     pickle_only = {pickled: parts[pickled]}
     return [
-        Seed("a.pt", whole, load_checkpoint, parts, zipped),
-        Seed("a.pt", whole, load_checkpoint, pickle_only, lambda part: zipped(parts | part)),
+        Seed("a.safetensors", whole, load_checkpoint, headed, checkpoint_headed),
+        Seed("a.safetensors", whole, load_checkpoint, signed, checkpoint_joined(tensors)),
+        Seed("a.pt", archive, load_checkpoint, parts, zipped),
+        Seed("a.pt", archive, load_checkpoint, pickle_only, lambda part: zipped(parts | part)),
         Seed("a.pt", legacy, load_checkpoint),
     ]
+
+
+def checkpoint_headed(parts):
+    return len(parts["header"]).to_bytes(8, "little") + parts["header"] + parts["data"]
 
 
 SETTINGS = {"n_points": 300, "dtype": "float64", "data": "sha256:00", "alphaFO": 0.05}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zmanifold as zm
 from PIL import Image
-from zmanifold.training.loop import load_training
+from zmanifold.training import load_training
 
 import table_4
 

@@ -44,7 +44,10 @@ _Seed = Annotated[
 ]
 _Out = Annotated[
     Path | None,
-    typer.Option(help="Write the model (.pt), kept after each epoch, and its history (.json)."),
+    typer.Option(
+        help="Write the model after each epoch (.safetensors, or .pt in the same format), and "
+        "its history (.json)."
+    ),
 ]
 _Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the interrupted training of --out.")
@@ -81,14 +84,16 @@ def train(
 
       zmanifold train digits --mixer zeta --gamma 2.8
 
-      zmanifold train fashion-mnist --mixer mixup --epochs 6 --out mixup.pt
+      zmanifold train fashion-mnist --mixer mixup --epochs 6 --out mixup.safetensors
 
       zmanifold train cifar10 --arch resnet18 --flip --crop 4 --epochs 60
     """
     from zmanifold._base.files import check_outputs, sidecar_of, write_json
     from zmanifold.mixers import mixers_from_specs
 
-    check_outputs(out, (".pt",), overwrite=overwrite, resume=resume, what="the model")
+    check_outputs(
+        out, (".safetensors", ".pt"), overwrite=overwrite, resume=resume, what="the model"
+    )
     made = mixers_from_specs([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
     if len(made) != 1:
         raise InputError(f"--mixer {mixer} names {len(made)} mixers: train with one of them.")

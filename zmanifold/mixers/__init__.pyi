@@ -3,7 +3,9 @@ from .base import check_mixer as check_mixer
 from .base import describe as describe
 from .base import draw_weights as draw_weights
 from .base import fitted as fitted
+from .base import identify as identify
 from .base import is_linear as is_linear
+from .base import is_ours as is_ours
 from .base import label_of as label_of
 from .base import strength as strength
 from .batches import Batches as Batches

@@ -31,6 +31,7 @@ from torch import Tensor
 from zmanifold._base.arrays import as_real_tensor
 from zmanifold._base.checks import is_number
 from zmanifold._base.errors import InputError
+from zmanifold._base.identity import identity
 from zmanifold.mixers.linear import mix
 
 __all__ = [
@@ -39,7 +40,9 @@ __all__ = [
     "describe",
     "draw_weights",
     "fitted",
+    "identify",
     "is_linear",
+    "is_ours",
     "label_of",
     "strength",
 ]
@@ -287,6 +290,43 @@ def describe(mixer: Any) -> str:
     inner = getattr(mixer, "func", mixer)
     name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
     return f"{name}({values})" if values else str(name)
+
+
+def identify(mixer: Any) -> str | None:
+    """Return what recognises a mixer in a later run, for journals and checkpoints.
+
+    Of this package's mixers it is their description; of the user's a digest of their code and
+    state follows, or, where these cannot be read, the attribute ``label`` alone counts.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import identify
+    >>> identify(zm.Mixup())
+    'Mixup(alpha=1.0, per_sample=False)'
+    >>> identify(lambda x, y: x) == identify(lambda x, y: 2 * x)
+    False
+    """
+    if is_ours(mixer):
+        return describe(mixer)
+    digest = identity(mixer)
+    if digest is None:
+        label = getattr(mixer, "label", None)
+        return label if isinstance(label, str) else None
+    return f"{label_of(mixer)} #{digest}"
+
+
+def is_ours(mixer: Any) -> bool:
+    """Tell whether a mixer is None or one of this package's.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.mixers import is_ours
+    >>> is_ours(zm.Mixup()), is_ours(len)
+    (True, False)
+    """
+    return mixer is None or type(mixer).__module__.split(".")[0] == "zmanifold"
 
 
 def _strengths(mixer: Any) -> tuple[str, ...]:

@@ -10,8 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from zmanifold._base.errors import InputError
-from zmanifold._base.identity import identity
-from zmanifold.mixers import check_mixer, describe, label_of, mixers_from_specs, strength
+from zmanifold.mixers import (
+    check_mixer,
+    identify,
+    is_ours,
+    label_of,
+    mixers_from_specs,
+    strength,
+)
 
 __all__ = ["Strength", "as_strengths"]
 
@@ -52,22 +58,12 @@ class Strength:
 
     @cached_property
     def identity(self) -> str | None:
-        """What recognises the mixer in a later run; None where it cannot be recognised.
-
-        Of this package's mixers it is their description; of the user's their code and state.
-        """
-        if self.is_ours:
-            return describe(self.mixer)
-        return identity(self.mixer)
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether the mixer is one of this package's."""
-        return self.mixer is None or type(self.mixer).__module__.split(".")[0] == "zmanifold"
+        """What recognises the mixer in a later run; None where it cannot be recognised."""
+        return identify(self.mixer)
 
     def key(self, estimator: str, k: int, seed: int) -> str:
         """Name a cell in a journal; as 0.1.0 did where its names say everything."""
-        plain = self.is_ours and self.label == label_of(self.mixer)
+        plain = is_ours(self.mixer) and self.label == label_of(self.mixer)
         if plain and estimator == "FO" and set(self.parameters) <= set(_FIRST):
             columns = self.columns
             return json.dumps([self.label, columns["gamma"], columns["alpha"], k, seed])

@@ -1,4 +1,4 @@
-"""Networks that classify small images, and the features that they see in them."""
+"""Networks that classify small images, and the features of their penultimate layer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from zmanifold._base.parallel import chunks
 
 __all__ = ["ARCHITECTURES", "Classifier", "ResNet18", "SmallNet", "as_images", "make_classifier"]
 
-# Images that go through a network at a time when nothing is learnt.
+# The number of images of a batch in evaluation.
 _INFERENCE_BATCH = 1000
 
 
 class Classifier(nn.Module):
-    """Convolutions, averaged over the image, and a linear layer.
+    """Convolutional layers, a mean over the image, and a linear layer.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class Classifier(nn.Module):
     Attributes
     ----------
     layers : nn.Sequential
-        From standardised images to n_features maps.
+        Maps standardised images to n_features channels.
     head : nn.Linear
-        From features to logits.
+        Maps features to logits.
     """
 
     layers: nn.Sequential
@@ -51,12 +51,12 @@ class Classifier(nn.Module):
         self.image_shape = image_shape
         self.n_classes = n_classes
         self.head = nn.Linear(n_features, n_classes)
-        # Pixels are standardised inside, so that a saved model needs nothing else.
+        # The network standardises pixels itself, so that a saved model needs nothing else.
         self.register_buffer("mean", torch.zeros(image_shape[0], 1, 1))
         self.register_buffer("std", torch.ones(image_shape[0], 1, 1))
 
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
-        """Return the penultimate layer's outputs, averaged over the image."""
+        """Return the outputs of `layers`, averaged over the image."""
         mean: Tensor = self.layers((x - self.mean) / self.std).mean(dim=(2, 3))
         return mean
 
@@ -68,7 +68,7 @@ class Classifier(nn.Module):
     def standardise(self, images: Float[Tensor, "n c h w"]) -> None:
         """Take the channels' mean and standard deviation from the training images."""
         self.mean.copy_(images.mean(dim=(0, 2, 3))[:, None, None])
-        # A constant channel carries nothing: leave its scale alone.
+        # A constant channel has no scale to divide by.
         spread = images.std(dim=(0, 2, 3))[:, None, None]
         self.std.copy_(torch.where(spread > 0, spread, 1.0))
 
@@ -110,7 +110,7 @@ class Classifier(nn.Module):
 
 
 class SmallNet(Classifier):
-    """Three convolutions with batch normalisation, 94,000 parameters: for a CPU.
+    """Three convolutions with batch normalisation, 94,000 parameters, small enough for a CPU.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class SmallNet(Classifier):
 
 
 class ResNet18(Classifier):
-    """ResNet-18 as it is used for CIFAR: a 3 x 3 stem without pooling, 11 million parameters.
+    """ResNet-18 for CIFAR: a 3 x 3 stem without pooling, 11 million parameters.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class ResNet18(Classifier):
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a shortcut, which is projected where the shape changes."""
+    """Two convolutions and a shortcut, which is a 1 x 1 convolution where the shape changes."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ _LEAST_SIZE = {"small": 4, "resnet18": 8}
 def make_classifier(
     arch: str, image_shape: tuple[int, ...], n_classes: int, *, seed: int
 ) -> Classifier:
-    """Make a network whose initial weights are a function of the seed.
+    """Return a network whose initial weights are a function of the seed.
 
     Parameters
     ----------
@@ -214,12 +214,12 @@ def make_classifier(
     Returns
     -------
     Classifier
-        On the CPU, in training mode.
+        The network, on the CPU and in training mode.
 
     Raises
     ------
     InputError
-        If the name is unknown, or the images are too small for it.
+        If `arch` is unknown, or its least image size is above that of the images.
 
     Examples
     --------
@@ -243,7 +243,7 @@ def make_classifier(
 
 
 def as_images(X: Any, image_shape: tuple[int, int, int]) -> Float[Tensor, "n c h w"]:
-    """Turn flattened or shaped images into a checked float32 tensor on the CPU.
+    """Return flattened or shaped images as a checked float32 tensor on the CPU.
 
     Examples
     --------

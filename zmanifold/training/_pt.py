@@ -1,0 +1,66 @@
+"""Checkpoints of version 0.1.0: zip archives (.pt) of a pickle and the numbers of its tensors."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zmanifold._base.errors import shown
+
+__all__ = ["FORMAT", "read_pt"]
+
+FORMAT = "zmanifold classifier 1"
+
+# All that tensors are made of. torch allows more names, some of which allocate memory at will.
+_GLOBALS = {
+    "collections OrderedDict",
+    "torch FloatStorage",
+    "torch LongStorage",
+    "torch._utils _rebuild_tensor_v2",
+}
+
+
+def read_pt(path: Path) -> Any:
+    """Return the content of an archive. No code in it is run; a damaged one raises any error."""
+    with warnings.catch_warnings():
+        # torch's messages about a damaged file show its values, some of which warn.
+        warnings.simplefilter("ignore")
+        return torch.load(_repacked(path), map_location="cpu", weights_only=True)
+
+
+def _repacked(path: Path) -> io.BytesIO:
+    """Copy an archive whose sizes, checksums and types are right into a new one.
+
+    torch allocates the sizes that an archive states, and compares no checksum.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w") as copy:
+        members = archive.infolist()
+        stated = sum(member.file_size for member in members)
+        if stated > path.stat().st_size or any(
+            member.compress_type != zipfile.ZIP_STORED for member in members
+        ):
+            raise ValueError(f"it states a size of {stated} bytes")
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("a part comes twice")
+        for member in members:
+            content = archive.read(member)
+            if member.filename.endswith(".pkl"):
+                _check_pickle(content)
+            copy.writestr(member.filename, content)
+    packed.seek(0)
+    return packed
+
+
+def _check_pickle(content: bytes) -> None:
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name == "GLOBAL" and argument not in _GLOBALS:
+            raise ValueError(f"it asks for {shown(argument, 40)}")
+        if opcode.name == "PROTO" and argument != 2:
+            raise ValueError(f"pickle protocol {argument}")
