@@ -172,7 +172,8 @@ def mixers(job: Job) -> None:
         values = found[row]
         with job.attempt(row, **values):
             values["graph"] = job.meter.seconds(job.meter.graphed(call))
-            values["copies"] = values["graph"] / found[f"copy-{row.rsplit('-', 1)[1]}"]["graph"]
+            copy = found[f"copy-{row.rsplit('-', 1)[1]}"].get("graph")
+            values["copies"] = None if copy is None else values["graph"] / copy
             job.tell(row, **values)
 
 
@@ -369,7 +370,9 @@ def images(job: Job) -> tuple[Any, str]:
 
 def colours(job: Job) -> Any:
     """Return smooth random colour images."""
-    return benchmark.cifar_sized(160 if job.tiny else benchmark.CIFAR_SIZE)
+    if job.tiny:
+        return benchmark.cifar_sized(96)[:, ::16].copy()
+    return benchmark.cifar_sized(benchmark.CIFAR_SIZE)
 
 
 def strengths(job: Job) -> tuple[float, ...]:
