@@ -288,11 +288,14 @@ def test_a_sweep_without_time_left_is_extrapolated(job, monkeypatch):
     swept = []
     monkeypatch.setattr(gpu_parts, "swept", lambda job, X, gammas: swept.append(len(gammas)))
     monkeypatch.setattr(gpu_parts, "strengths", lambda job: tuple(range(61)))
-    object.__setattr__(job[0], "ends", time.time())
+    # Three strengths take 3 s.
+    monkeypatch.setattr(gpu_timing.Meter, "wall_seconds", lambda self, call: call() or 3.0)
+    object.__setattr__(job[0], "ends", time.time() + 60)
     gpu_parts.sweep(job[0])
     assert swept == [1, 3]
     assert job[1]()[-1]["note"] == "extrapolated from 3 γ"
-    object.__setattr__(job[0], "ends", time.time() + 60)
+    assert job[1]()[-1]["seconds"] == 61
+    object.__setattr__(job[0], "ends", time.time() + 90)
     gpu_parts.sweep(job[0])
     assert swept == [1, 3, 1, 3, 61]
     assert "note" not in job[1]()[-1]
