@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHARED := -n auto --maxprocesses 4 --dist loadgroup
 KERNELS := $(addprefix tests/,base/test_locality.py $(addprefix dimension/test_,inertia.py inertia_small.py) $(addprefix neighbors/test_,shortlists.py tree.py))
 
-.PHONY: figures claims benchmark test test-all fuzz clean
+.PHONY: figures claims benchmark gpu test test-all fuzz clean
 
 figures: .venv/.runtime
 	$(BIN)/python experiments/figure_2.py
@@ -19,6 +19,10 @@ claims: .venv/.runtime
 
 benchmark: .venv/.benchmark
 	$(BIN)/python experiments/benchmark.py
+
+# With the Python that has CUDA's torch, without a .venv (docs/gpu.md): make gpu ARGS="--data FOLDER"
+gpu:
+	$(or $(GPU_PYTHON),python3) experiments/gpu.py $(ARGS)
 
 test: .venv/.test
 	$(BIN)/ruff check .

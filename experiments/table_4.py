@@ -39,15 +39,25 @@ def main(
     checkpoints: Annotated[
         Path | None, typer.Option(help="Keep the models there, and go on with those that are.")
     ] = None,
+    only: Annotated[
+        int | None, typer.Option(help="Train but this model, 0, 1 or 2, for a later run to read.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = FOLDER,
 ) -> None:
-    """Train the three models one after the other and compare their accuracy with the paper's."""
+    """Train the three models one after the other and compare their accuracy with the paper's.
+
+    A GPU has room for several at a time: processes with --only, then one without it.
+    """
+    if only is not None and checkpoints is None:
+        raise typer.BadParameter("give --checkpoints, where the later run finds the model")
     training = zm.load_dataset(images)
     test = zm.load_dataset(images, split="test")
     if checkpoints is not None:
         checkpoints.mkdir(parents=True, exist_ok=True)
     done = {}
     for number, (name, (mixer, _)) in enumerate(MODELS.items()):
+        if only not in (None, number):
+            continue
         done[name] = train(
             training,
             mixer=mixer,
@@ -62,6 +72,8 @@ def main(
             resume=checkpoints is not None,
         )
         typer.echo(row_of(name, done[name]))
+    if only is not None:
+        return
     report = "\n".join([
         "| model | epochs | test accuracy | the paper's, after 200 epochs | seconds | device |",
         "| --- | --- | --- | --- | --- | --- |",
