@@ -16,7 +16,7 @@ import pytest
 import torch
 import zmanifold as zm
 from zmanifold._base.errors import InputError
-from zmanifold.datasets.load import Dataset, hold_out
+from zmanifold.datasets import Dataset, hold_out
 from zmanifold.training import loop as classifiers
 from zmanifold.training.loop import load_training, train
 from zmanifold.training.networks import make_classifier
