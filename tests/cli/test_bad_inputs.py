@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import zmanifold as zm
 from PIL import Image
-from zmanifold.datasets.load import hold_out
+from zmanifold.datasets import hold_out
 from zmanifold.sweep.api import Sweep
 from zmanifold.sweep.journal import Journal
 from zmanifold.training import loop as classifiers
@@ -727,7 +727,7 @@ ROWS = [
         "n-train of a data set with splits",
         "train larger --n-train 2",
         2,
-        "--n-train 2 would cut 'larger', which has a test split: leave it out",
+        "n_train=2 would cut 'larger', which has a test split: leave it out",
     ),
     ("train's seed negative", f"{TRAIN} --seed -1", 2, ("'--seed'", "-1", "--help says what")),
     ("train's device unknown", f"{TRAIN} --device gpu", 2, "unknown device 'gpu':"),

@@ -10,17 +10,12 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from zmanifold._base.errors import InputError
 from zmanifold.cli.options import parse_bytes, parse_gammas, parse_integers, parse_list
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from zmanifold.datasets import Dataset
 
 __all__ = ["app", "main"]
 
@@ -292,7 +287,7 @@ def train(
       zmanifold train cifar10 --arch resnet18 --flip --crop 4 --epochs 60 --out zeta.pt --mixer zeta
     """
     from zmanifold._base.files import check_output, sidecar_of, write_json
-    from zmanifold.datasets import has_splits, hold_out, load_dataset
+    from zmanifold.datasets import train_test
     from zmanifold.mixers import mixers_by_name
 
     if resume and (out is None or overwrite):
@@ -302,16 +297,7 @@ def train(
         check_output(out, (".pt",), overwrite=replace, resumable=True)
         check_output(sidecar_of(out), (".json",), overwrite=replace, resumable=True)
     (made,) = mixers_by_name([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
-    training = load_dataset(dataset, data_dir=data_dir, random_state=seed)
-    if has_splits(dataset):
-        if n_train is not None:
-            raise InputError(
-                f"--n-train {n_train} would cut {dataset!r}, which has a test split: leave it out."
-            )
-        test = load_dataset(dataset, split="test", data_dir=data_dir)
-    else:
-        count = round(0.8 * len(training.points)) if n_train is None else n_train
-        training, test = hold_out(training, count, random_state=seed)
+    training, test = train_test(dataset, n_train=n_train, data_dir=data_dir, random_state=seed)
 
     from zmanifold.training import train as run
 
@@ -387,7 +373,7 @@ def vicinity(
     limit = None if memory_limit is None else parse_bytes(memory_limit)
 
     from zmanifold._base.files import check_output, sidecar_of
-    from zmanifold.datasets import has_splits, load_dataset
+    from zmanifold.datasets import comparable_labels, has_splits, load_dataset
     from zmanifold.storage import save_figure, save_table
 
     if lines and embed is None:
@@ -399,9 +385,7 @@ def vicinity(
         check_output(sidecar_of(out), (".json",), overwrite=overwrite)
     train_set = load_dataset(train, data_dir=data_dir)
     test_set = load_dataset(test, split="test" if has_splits(test) else "train", data_dir=data_dir)
-    train_y, test_y = _named_labels(train_set), _named_labels(test_set)
-    if train_y.ndim == 2 and test_y.ndim == 1:
-        test_y = _as_columns(test_y)
+    train_y, test_y = comparable_labels(train_set, test_set)
 
     from zmanifold._base.checks import resolve_device
     from zmanifold._base.provenance import device_name, environment
@@ -536,34 +520,6 @@ def _complain(message: str, code: int) -> int:
     if message:
         typer.echo(f"zmanifold: {' '.join(message.split())}", err=True)
     return code
-
-
-def _named_labels(dataset: Dataset) -> NDArray[Any]:
-    """Return labels under the names they have in their source: two files may number otherwise."""
-    import numpy as np
-
-    if dataset.labels is None:
-        raise InputError(
-            f"{dataset.name!r} has no labels: save them as array y of an .npz file, or as column y."
-        )
-    if dataset.labels.ndim == 2 or dataset.class_names is None:
-        return dataset.labels
-    return np.asarray(dataset.class_names)[dataset.labels]
-
-
-def _as_columns(names: NDArray[Any]) -> NDArray[Any]:
-    """Return the columns of soft training labels that test labels name."""
-    import numpy as np
-
-    from zmanifold._base.labels import name_some
-
-    try:
-        return names.astype(int)
-    except ValueError:
-        raise InputError(
-            "the training labels are soft, with classes 0, 1, ..., but the test labels are "
-            f"{name_some(np.unique(names))}: give the numbers of their columns."
-        ) from None
 
 
 def _check_distinct(given: list[str], names: list[str]) -> None:
