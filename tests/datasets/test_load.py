@@ -360,7 +360,9 @@ LISTED = parquet_bytes({"a": X[:, 0]}, compression="snappy")
 HALVES = parquet_bytes({"a": X[:, 0].astype(np.float16)})
 # A few bytes make each text as long as the one before.
 DELTA = {"use_dictionary": False, "column_encoding": {"y": "DELTA_BYTE_ARRAY"}}
-TEXTS = parquet_bytes({"a": range(5000), "y": ["x" * 50_000] * 5000}, **DELTA)
+TEXTS = parquet_bytes({"a": range(10_000), "y": ["x" * 50_000] * 10_000}, **DELTA)
+# A text that is written once comes in every row.
+FEW_TEXTS = parquet_bytes({name: ["x" * 50_000] * 400 for name in "abcd"})
 # How 2**31 - 1 is written in a page's header, after the number's own type.
 HUGE = b"\x15\xfe\xff\xff\xff\x0f\x15"
 
@@ -370,6 +372,7 @@ HUGE = b"\x15\xfe\xff\xff\xff\x0f\x15"
     [
         (ZEROS, "would take 2684[0-9]{5} bytes, more"),
         (TEXTS, "would take more than 67108864 bytes, too many for a file of"),
+        (FEW_TEXTS, "would take 80[0-9]{6} bytes, more than 67108864 for a file of"),
         # The size of an unpacked page, and how many values the others refer to.
         (PAGE.replace(b"\x15\x4c\x15", HUGE, 1), "Page was smaller"),
         (LISTED.replace(b"\x4c\x15\x08\x15", b"\x4c" + HUGE, 1), "would take more than 67108864"),
@@ -403,6 +406,15 @@ def test_bad_parquet(tmp_path, content, message):
     with pytest.raises(InputError, match=message) as caught:
         zm.load_dataset(path)
     assert str(caught.value).isprintable()
+
+
+def test_a_table_that_just_fits(tmp_path):
+    zeros = {name: np.zeros(4_100_000) for name in "ab"}
+    (tmp_path / "a.parquet").write_bytes(parquet_bytes(zeros))
+    assert zm.load_dataset(tmp_path / "a.parquet").points.shape == (4_100_000, 2)
+    texts = {"a": range(1300), "y": ["x" * 50_000] * 1300}
+    (tmp_path / "b.parquet").write_bytes(parquet_bytes(texts))
+    assert zm.load_dataset(tmp_path / "b.parquet").points.shape == (1300, 1)
 
 
 def test_an_index_is_no_feature(tmp_path):

@@ -59,7 +59,7 @@ def test_a_child_that_waits(files, monkeypatch):
 
 @pytest.mark.parametrize(
     ("how", "kind", "message"),
-    [("raise", ValueError, "'a key'"), ("cannot open", OSError, "permission denied")],
+    [("raise", Exception, "^'a key'"), ("cannot open", OSError, "permission denied")],
 )
 def test_what_a_decoder_raises(files, how, kind, message):
     with pytest.raises(kind, match=message):

@@ -20,7 +20,7 @@ from zmanifold._base.errors import InputError
 
 __all__ = ["decode_apart"]
 
-Decoder = Callable[..., Iterator[bytes]]
+Decoder = Callable[..., Iterator[bytes | memoryview]]
 
 # A decoder takes milliseconds for a file of a few bytes and reads tens of MiB a second.
 _SECONDS_A_FILE = 1
@@ -30,7 +30,7 @@ _BYTES_A_SECOND = 2**20
 _WAIT = 10
 
 # What a decoder raises goes by its exit status: from 100 on, the first of these that it is.
-_RAISED = (InputError, OSError, MemoryError, ValueError)
+_RAISED = (InputError, OSError, MemoryError, Exception)
 _FIRST = 100
 _LENGTH = 8
 
@@ -72,8 +72,8 @@ def decode_apart(
     ------
     InputError
         If the decoder takes too much memory or time, or ends its process.
-    InputError, OSError, MemoryError, ValueError
-        Whatever the decoder raises; other kinds become ValueError.
+    InputError, OSError, MemoryError, Exception
+        Whatever the decoder raises; other kinds become Exception.
     """
     size = sum(file.stat().st_size for file in files)
     seconds = _LEAST_SECONDS + _SECONDS_A_FILE * len(files) + size // _BYTES_A_SECOND
@@ -143,12 +143,10 @@ def _serve(
             _send(content)
     except Exception as error:
         _send((str(error) or type(error).__name__).encode(errors="replace"))
-        kinds = (*_RAISED, Exception)
-        kind = next(i for i, kind in enumerate(kinds) if isinstance(error, kind))
-        sys.exit(_FIRST + min(kind, len(_RAISED) - 1))
+        sys.exit(_FIRST + [isinstance(error, kind) for kind in _RAISED].index(True))
 
 
-def _send(content: bytes) -> None:
+def _send(content: bytes | memoryview) -> None:
     sys.stdout.buffer.write(len(content).to_bytes(_LENGTH, "little"))
     sys.stdout.buffer.write(content)
     # The number of contents tells the parent which file ended its decoder.

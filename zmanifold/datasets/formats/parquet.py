@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +30,10 @@ def _load(path: Path) -> Contents:
 
     limit = unpacked_limit(path)
     try:
-        # The table, the pages that it is made of, and its copy for this process.
+        # The table and its copy for this process. Each may grow by doubling: up to `limit` bytes
+        # are moved to room for twice as many.
         (content,) = decode_apart(
-            _decode, [path], library="pyarrow.parquet", memory=3 * limit, limit=limit
+            _decode, [path], library="pyarrow.parquet", memory=6 * limit, limit=limit
         )
     except MemoryError:
         raise InputError(
@@ -47,16 +47,16 @@ def _load(path: Path) -> Contents:
     return as_contents(frame, path)
 
 
-def _decode(files: list[Path], limit: int) -> Iterator[bytes]:
+def _decode(files: list[Path], limit: int) -> Iterator[memoryview]:
     """Yield tables as Arrow's streams."""
     import pyarrow as pa
 
     for path in files:
         table = _table(path, limit)
-        out = io.BytesIO()
+        out = pa.BufferOutputStream()
         with pa.ipc.new_stream(out, table.schema) as stream:
             stream.write_table(table)
-        yield out.getvalue()
+        yield memoryview(out.getvalue())
 
 
 def _table(path: Path, limit: int) -> pa.Table:
