@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from scipy.stats import bootstrap
 from zmanifold._base.files import write_atomically, write_json
 from zmanifold._base.provenance import environment
-from zmanifold.datasets.load import has_splits, hold_out
+from zmanifold.datasets import has_splits, hold_out
 from zmanifold.measures._embedding import embed
 from zmanifold.plotting import COLORS, plot_embedding
 from zmanifold.storage import save_figure
@@ -36,7 +36,7 @@ from zmanifold.training import train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from zmanifold.datasets.load import Dataset
+    from zmanifold.datasets import Dataset
 
 
 @dataclass(frozen=True)

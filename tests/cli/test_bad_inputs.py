@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import zmanifold as zm
 from PIL import Image
-from zmanifold.datasets.load import hold_out
+from zmanifold.datasets import hold_out
 from zmanifold.sweep.journal import Journal
 from zmanifold.sweep.plan import Sweep
 from zmanifold.training import loop as classifiers
@@ -759,7 +759,7 @@ ROWS = [
         "n-train of a data set with splits",
         "train larger --n-train 2",
         2,
-        "--n-train 2 would cut 'larger', which has a test split: leave it out",
+        "n_train=2 would cut 'larger', which has a test split: leave it out",
     ),
     (
         "train's seed negative",

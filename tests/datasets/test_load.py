@@ -16,8 +16,14 @@ import pytest
 import zmanifold as zm
 from PIL import Image
 from zmanifold._base.errors import InputError
-from zmanifold.datasets import load as datasets
-from zmanifold.datasets.load import Dataset, available_datasets, hold_out
+from zmanifold.datasets import (
+    Dataset,
+    available_datasets,
+    comparable_labels,
+    hold_out,
+    train_test,
+)
+from zmanifold.datasets import named as named_sets
 
 
 def idx(values):
@@ -73,7 +79,7 @@ def test_the_environment_names_a_folder(tmp_path, images, monkeypatch):
 def test_cifar_binary(tmp_path, rng, name, label_bytes):
     records = rng.integers(0, 256, (10, label_bytes + 3072), dtype=np.uint8)
     records[:, :label_bytes] %= 10
-    source = datasets._SOURCES[name]
+    source = named_sets._IMAGE_SETS[name]
     folder = tmp_path / source.folders[0]
     folder.mkdir()
     files = source.files["train"]
@@ -355,7 +361,11 @@ def with_footer(content, old, new):
 PAGE = parquet_bytes({"a": X[:, 0]}, use_dictionary=False, compression="snappy")
 LISTED = parquet_bytes({"a": X[:, 0]}, compression="snappy")
 HALVES = parquet_bytes({"a": X[:, 0].astype(np.float16)})
-DELTA = {"use_dictionary": False, "column_encoding": {"a": "DELTA_BINARY_PACKED"}}
+# A few bytes make each text as long as the one before.
+DELTA = {"use_dictionary": False, "column_encoding": {"y": "DELTA_BYTE_ARRAY"}}
+TEXTS = parquet_bytes({"a": range(10_000), "y": ["x" * 50_000] * 10_000}, **DELTA)
+# A text that is written once comes in every row.
+FEW_TEXTS = parquet_bytes({name: ["x" * 50_000] * 400 for name in "abcd"})
 # How 2**31 - 1 is written in a page's header, after the number's own type.
 HUGE = b"\x15\xfe\xff\xff\xff\x0f\x15"
 
@@ -364,15 +374,16 @@ HUGE = b"\x15\xfe\xff\xff\xff\x0f\x15"
     ("content", "message"),
     [
         (ZEROS, "would take 2684[0-9]{5} bytes, more"),
+        (TEXTS, "would take more than 67108864 bytes, too many for a file of"),
+        (FEW_TEXTS, "would take 80[0-9]{6} bytes, more than 67108864 for a file of"),
         # The size of an unpacked page, and how many values the others refer to.
-        (PAGE.replace(b"\x15\x4c\x15", HUGE, 1), "would take 2147483647 bytes"),
-        (LISTED.replace(b"\x4c\x15\x08\x15", b"\x4c" + HUGE, 1), "would take 17179869[0-9]* bytes"),
+        (PAGE.replace(b"\x15\x4c\x15", HUGE, 1), "Page was smaller"),
+        (LISTED.replace(b"\x4c\x15\x08\x15", b"\x4c" + HUGE, 1), "would take more than 67108864"),
         # How many bytes a number has.
         (
             with_footer(HALVES, b"\x15\x0e\x15\x04\x15", b"\x15\x0e" + HUGE),
-            "would take 17179869176 bytes",
+            "neither numbers nor text",
         ),
-        (parquet_bytes({"a": [1, 2]}, **DELTA), "holds values as differences"),
         (PAGE.replace(b"\x16\x08\x19\x1c", b"\x16\x0a\x19\x1c"), "number of rows is not that"),
         # pyarrow would end the process: the histogram of levels is that of an optional column.
         (parquet_bytes({"a": X[:, 0]}).replace(b"\x25\x02", b"\x25\x00"), "cannot be read"),
@@ -380,10 +391,13 @@ HUGE = b"\x15\xfe\xff\xff\xff\x0f\x15"
             parquet_bytes({"a": [1, 2], "y": ["qq", "q"]}, **PLAIN).replace(b"qq", b"\xff\xff"),
             "table",
         ),
-        (parquet_bytes({"a": [1, 2]})[:-5] + b"\x7fPAR1", "a size that goes past the end"),
-        (parquet_bytes({"a": [1, 2]})[:-4] + b"PARE", "does not end as a Parquet file does"),
-        (b"PAR1\x19\x5c\x05\0\0\0PAR1", "a value of type 0"),
-        (b"PAR1" + b"\x1c" * 20_000 + (20_000).to_bytes(4, "little") + b"PAR1", "is damaged"),
+        (
+            parquet_bytes({"a": [1, 2]})[:-5] + b"\x7fPAR1",
+            "smaller than the size reported",
+        ),
+        (parquet_bytes({"a": [1, 2]})[:-4] + b"PARE", "cannot be read"),
+        (b"PAR1\x19\x5c\x05\0\0\0PAR1", "deserialize thrift: No more data"),
+        (b"PAR1" + b"\x1c" * 20_000 + (20_000).to_bytes(4, "little") + b"PAR1", "depth limit"),
         (parquet_bytes({"a": [[1], [2]]}), r"neither numbers nor text \(a\)"),
         (parquet_bytes({"a": X[:, 0], "b": pa.array([0] * 4, pa.timestamp("s", "UTC"))}), r"\(b\)"),
         (parquet_bytes(pa.table({"a": X[:, 0]}).replace_schema_metadata({"pandas": "{"})), "not a"),
@@ -395,6 +409,15 @@ def test_bad_parquet(tmp_path, content, message):
     with pytest.raises(InputError, match=message) as caught:
         zm.load_dataset(path)
     assert str(caught.value).isprintable()
+
+
+def test_a_table_that_just_fits(tmp_path):
+    zeros = {name: np.zeros(4_100_000) for name in "ab"}
+    (tmp_path / "a.parquet").write_bytes(parquet_bytes(zeros))
+    assert zm.load_dataset(tmp_path / "a.parquet").points.shape == (4_100_000, 2)
+    texts = {"a": range(1300), "y": ["x" * 50_000] * 1300}
+    (tmp_path / "b.parquet").write_bytes(parquet_bytes(texts))
+    assert zm.load_dataset(tmp_path / "b.parquet").points.shape == (1300, 1)
 
 
 def test_an_index_is_no_feature(tmp_path):
@@ -413,7 +436,7 @@ def test_integers_that_may_be_missing(tmp_path):
         zm.load_dataset(tmp_path / "a.parquet")
 
 
-@pytest.mark.parametrize("encoding", ["PLAIN", None])
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_BYTE_ARRAY", None])
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 def test_ways_to_write_a_table(tmp_path, encoding, version):
     options = {"data_page_version": version, "row_group_size": 3, "write_page_checksum": True}
@@ -491,7 +514,7 @@ def test_a_file_that_may_not_be_read(tmp_path, images, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     write_mnist(tmp_path, images)
-    monkeypatch.setattr(datasets, "read_idx", refuse)
+    monkeypatch.setattr(named_sets, "read_idx", refuse)
     with pytest.raises(InputError, match=r"^mnist cannot be read \(.*Permission denied"):
         zm.load_dataset("mnist", data_dir=tmp_path)
 
@@ -531,11 +554,14 @@ LARGE = png_chunk(b"IHDR", struct.pack(">2I5B", 2**12, 2**12 + 1, 8, 0, 0, 0, 0)
     ("content", "message"),
     [
         (PNG_START + LARGE + png_chunk(b"IDAT", b""), "promises 4096 x 4097 pixels, more than the"),
-        (b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x2f\0\xff\x2f\0", "promises 12288 x 12288"),
-        (b"RIFF\x16\0\0\0WEBPVP8L\x0a\0\0\0\x2f\xff\xff\xff\x0f", "promises 16384 x 16384"),
+        (
+            b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x2f\0\xff\x2f\0",
+            "is not a readable image",
+        ),
+        (b"RIFF\x16\0\0\0WEBPVP8L\x0a\0\0\0\x2f\xff\xff\xff\x0f", "is not a readable image"),
         (
             b"RIFF\x16\0\0\0WEBPVP8 \x0a\0\0\0\0\0\0\x9d\1\x2a\xff\x3f\xff\x3f",
-            "promises 16383 x 163",
+            "is not a readable image",
         ),
         # A format in which reading would start another program.
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "is not a readable image"),
@@ -609,7 +635,7 @@ def test_missing_files_name_the_places_and_the_remedy(tmp_path, monkeypatch):
         assert part in str(caught.value)
 
 
-FASHION = datasets._DEBIAN_FOLDER / "fashion-mnist"
+FASHION = named_sets._DEBIAN_FOLDER / "fashion-mnist"
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
@@ -632,6 +658,38 @@ def test_hold_out_keeps_the_shares_of_the_classes():
     np.testing.assert_allclose(shares[2], shares[0], atol=2e-3)
     again, _ = hold_out(data, 1000, random_state=0)
     np.testing.assert_array_equal(again.points, train.points)
+
+
+def test_train_test_cuts_or_takes_the_splits(tmp_path, images):
+    train, test = train_test("digits", random_state=3)
+    cut = hold_out(zm.load_dataset("digits"), round(0.8 * 1797), random_state=3)
+    for part, expected in zip((train, test), cut, strict=True):
+        np.testing.assert_array_equal(part.points, expected.points)
+        np.testing.assert_array_equal(part.labels, expected.labels)
+    assert len(train_test("digits", n_train=500)[0].points) == 500
+    write_mnist(tmp_path, images)
+    write_mnist(tmp_path, (images[0][:2], images[1][:2]), part="t10k")
+    train, test = train_test("mnist", data_dir=tmp_path)
+    assert (len(train.points), len(test.points)) == (6, 2)
+    with pytest.raises(InputError, match="n_train=2 would cut 'mnist', which has a test split"):
+        train_test("mnist", n_train=2, data_dir=tmp_path)
+
+
+def labelled(labels, names):
+    return Dataset(np.zeros((len(labels), 3)), np.array(labels), None, names, "x")
+
+
+def test_labels_that_can_be_compared():
+    numbers = labelled([2, 0, 1], None)
+    assert comparable_labels(numbers, numbers)[1].tolist() == [2, 0, 1]
+    soft = labelled([[0.5, 0.5], [1, 0]], ("0", "1"))
+    train_y, test_y = comparable_labels(soft, labelled([1, 0], ("0", "1")))
+    np.testing.assert_array_equal(train_y, soft.labels)
+    assert test_y.tolist() == [1, 0]
+    with pytest.raises(InputError, match="but the test labels are 'cat', 'dog': give the numbers"):
+        comparable_labels(soft, labelled([1, 0], ("cat", "dog")))
+    with pytest.raises(InputError, match="'x' has no labels: save them as array y"):
+        comparable_labels(numbers, Dataset(np.zeros((2, 3)), None, None, None, "x"))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
-from zmanifold.datasets.load import Dataset
+from zmanifold.datasets import Dataset
 
 import figure_8
 from figure_8 import Run

@@ -13,7 +13,7 @@ import pytest
 import torch
 import zmanifold as zm
 from zmanifold._base.errors import InputError
-from zmanifold.datasets.load import Dataset
+from zmanifold.datasets import Dataset
 from zmanifold.sweep import cells
 from zmanifold.sweep.journal import Journal
 

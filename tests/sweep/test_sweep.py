@@ -9,7 +9,7 @@ import torch
 import zmanifold as zm
 from skdim.id import lPCA
 from zmanifold._base.errors import InputError
-from zmanifold.datasets.load import Dataset
+from zmanifold.datasets import Dataset
 from zmanifold.mixers import mixers_from_specs
 from zmanifold.mixers.batches import Batches
 from zmanifold.sweep import cells

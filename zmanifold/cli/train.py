@@ -13,7 +13,7 @@ from zmanifold.cli.printing import print_written
 from zmanifold.mixers import registry as mixers
 
 if TYPE_CHECKING:
-    from zmanifold.datasets import Dataset
+    pass
 
 __all__ = ["train"]
 
@@ -89,6 +89,7 @@ def train(
       zmanifold train cifar10 --arch resnet18 --flip --crop 4 --epochs 60
     """
     from zmanifold._base.files import check_outputs, sidecar_of, write_json
+    from zmanifold.datasets import train_test
     from zmanifold.mixers import mixers_from_specs
 
     check_outputs(
@@ -97,7 +98,7 @@ def train(
     made = mixers_from_specs([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
     if len(made) != 1:
         raise InputError(f"--mixer {mixer} names {len(made)} mixers: train with one of them.")
-    training, test = _split(dataset, n_train, data_dir, seed)
+    training, test = train_test(dataset, n_train=n_train, data_dir=data_dir, random_state=seed)
 
     from zmanifold.training import train as run
 
@@ -125,20 +126,3 @@ def train(
         content = {"accuracy": accuracy, "n_test": len(test.points), **done.settings}
         write_json(sidecar_of(out), content | {"history": list(done.history)})
         print_written(out, sidecar_of(out))
-
-
-def _split(
-    dataset: str, n_train: int | None, data_dir: Path | None, seed: int
-) -> tuple[Dataset, Dataset]:
-    """Load training and test samples, or hold out the latter from a source without a split."""
-    from zmanifold.datasets import has_splits, hold_out, load_dataset
-
-    training = load_dataset(dataset, data_dir=data_dir, random_state=seed)
-    if has_splits(dataset):
-        if n_train is not None:
-            raise InputError(
-                f"--n-train {n_train} would cut {dataset!r}, which has a test split: leave it out."
-            )
-        return training, load_dataset(dataset, split="test", data_dir=data_dir)
-    count = round(0.8 * len(training.points)) if n_train is None else n_train
-    return hold_out(training, count, random_state=seed)

@@ -19,9 +19,7 @@ from zmanifold.cli.options import (
 from zmanifold.cli.printing import print_frame, print_written
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from zmanifold.datasets import Dataset
+    pass
 
 __all__ = ["vicinity"]
 
@@ -79,16 +77,14 @@ def vicinity(
     limit = None if memory_limit is None else parse_bytes(memory_limit)
 
     from zmanifold._base.files import check_outputs, sidecar_of
-    from zmanifold.datasets import has_splits, load_dataset
+    from zmanifold.datasets import comparable_labels, has_splits, load_dataset
 
     if lines and embed is None:
         raise InputError("--lines goes with --embed: name the picture.")
     check_outputs(out, figure=embed, overwrite=overwrite, inputs=[train, test])
     train_set = load_dataset(train, data_dir=data_dir)
     test_set = load_dataset(test, split="test" if has_splits(test) else "train", data_dir=data_dir)
-    train_y, test_y = _named_labels(train_set), _named_labels(test_set)
-    if train_y.ndim == 2 and test_y.ndim == 1:
-        test_y = _as_columns(test_y)
+    train_y, test_y = comparable_labels(train_set, test_set)
 
     from zmanifold.measures import check_embeddable
     from zmanifold.measures import vicinity as measure
@@ -131,31 +127,3 @@ def _draw(
     figure = Figure(figsize=(8, 8), layout="constrained")
     plot_embedding(embedding, train_y, test_y, figure.add_subplot(), neighbors=neighbors)
     save_figure(figure, path)
-
-
-def _named_labels(dataset: Dataset) -> NDArray[Any]:
-    """Return labels under the names they have in their source: two files may number otherwise."""
-    import numpy as np
-
-    if dataset.labels is None:
-        raise InputError(
-            f"{dataset.name!r} has no labels: save them as array y of an .npz file, or as column y."
-        )
-    if dataset.labels.ndim == 2 or dataset.class_names is None:
-        return dataset.labels
-    return np.asarray(dataset.class_names)[dataset.labels]
-
-
-def _as_columns(names: NDArray[Any]) -> NDArray[Any]:
-    """Return the columns of soft training labels that test labels name."""
-    import numpy as np
-
-    from zmanifold._base.labels import name_some
-
-    try:
-        return names.astype(int)
-    except ValueError:
-        raise InputError(
-            "the training labels are soft, with classes 0, 1, ..., but the test labels are "
-            f"{name_some(np.unique(names))}: give the numbers of their columns."
-        ) from None

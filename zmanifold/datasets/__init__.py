@@ -1,7 +1,8 @@
 """Data sets by name, by file or made from a formula: points, labels, image shape, class names.
 
-A name or a path comes in, a `Dataset` goes out. Open `load` first; `manifolds` makes the synthetic
-ones, and each file format has its own reader.
+A name or a path comes in, a `Dataset` goes out. Open `load` first: it asks `named` for the sets
+that have names and `formats` for files and folders, where each file format is one file; `manifolds`
+makes the synthetic sets.
 """
 
 import lazy_loader

@@ -1,0 +1,147 @@
+"""NumPy's own files: an array (.npy), or the arrays x and y (.npz)."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmanifold._base.errors import InputError, shown
+from zmanifold.datasets.formats._streams import (
+    cut_short,
+    read_exactly,
+    read_up_to,
+    unpacked_limit,
+)
+from zmanifold.datasets.formats._wording import first_line, some_of
+from zmanifold.datasets.formats.registry import Contents, Format
+
+__all__ = ["NPY", "NPZ"]
+
+Array = NDArray[Any]
+
+# An array file of so many bytes is mapped into memory instead of read.
+_MAPPED_FROM = 2**26
+
+# By version: the bytes of the header's length, and its parser.
+_NPY_HEADERS = {
+    (1, 0): (2, np.lib.format.read_array_header_1_0),
+    (2, 0): (4, np.lib.format.read_array_header_2_0),
+}
+# NumPy's own limits.
+_LONGEST_HEADER = 10_000
+_MOST_AXES = 64
+
+
+def _load_npy(path: Path) -> Contents:
+    with path.open("rb") as stream:
+        if path.stat().st_size < _MAPPED_FROM:
+            return Contents(_read_npy(stream, path, None))
+        return Contents(_map_npy(stream, path))
+
+
+def _load_npz(path: Path) -> Contents:
+    with zipfile.ZipFile(path) as archive:
+        arrays = {
+            key: _read_member(archive, f"{key}.npy", path)
+            for key in ("x", "y")
+            if f"{key}.npy" in archive.namelist()
+        }
+        if "x" not in arrays:
+            stored = some_of(archive.namelist()) or "nothing"
+            raise InputError(
+                f"{path} holds {stored} but no array x: save it with np.savez(file, x=..., y=...)."
+            )
+    return Contents(arrays["x"], arrays.get("y"))
+
+
+def _read_member(archive: zipfile.ZipFile, member: str, path: Path) -> Array:
+    how = archive.getinfo(member).compress_type
+    if how not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Others make room for what their headers promise.
+        raise InputError(
+            f"{path}:{member} is compressed in way {how} of .zip: save it with np.savez or "
+            "np.savez_compressed."
+        )
+    with archive.open(member) as stream:
+        return _read_npy(stream, f"{path}:{member}", unpacked_limit(path))
+
+
+def _read_npy(stream: IO[bytes], path: object, limit: int | None) -> Array:
+    """Read one array in NumPy's format, refusing pickles and checking size against content."""
+    shape, fortran, dtype = _read_npy_header(stream, path)
+    content = read_exactly(stream, math.prod(shape) * dtype.itemsize, path, limit)
+    array = np.frombuffer(content, dtype) if content else np.empty(0, dtype)
+    try:
+        return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    except (ValueError, OverflowError):
+        # Without a value there may be any size beside a zero, and any number of sizes.
+        raise _strange_shape(path, shape) from None
+
+
+def _map_npy(stream: IO[bytes], path: Path) -> Array:
+    """Map an array in NumPy's format, to be read only."""
+    shape, fortran, dtype = _read_npy_header(stream, path)
+    promised, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - stream.tell()
+    if promised > there:
+        raise cut_short(path, promised, there)
+    if promised == 0:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "r", stream.tell(), shape, "F" if fortran else "C")
+
+
+def _read_npy_header(
+    stream: IO[bytes], path: object
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in _NPY_HEADERS:
+            raise InputError(f"{path} has NumPy format {version}: save it again with np.save.")
+        width, parse = _NPY_HEADERS[version]
+        # Not from the stream itself: the parser makes room for any length that is promised.
+        start = read_up_to(stream, width, path)
+        length = int.from_bytes(start, "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"its header is said to have {length} bytes")
+        with warnings.catch_warnings():
+            # What Python 2 wrote is read as anything else.
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = parse(io.BytesIO(start + read_up_to(stream, length, path)))
+    except InputError:
+        raise
+    except MemoryError:
+        # Python's parser says so of brackets within brackets.
+        raise InputError(f"{path} has a header nested too deeply: use np.save.") from None
+    except Exception as error:
+        # The header is a Python literal: whatever a damaged one makes the parser raise.
+        raise InputError(
+            f"{path} is not a NumPy array file ({first_line(error)}): use np.save."
+        ) from None
+    if dtype.hasobject:
+        raise InputError(
+            f"{path} holds pickled Python objects, which are never loaded: save numbers, "
+            "np.save(file, np.asarray(x, dtype=float))."
+        )
+    if dtype.kind not in "biufcUS" or dtype.itemsize == 0:
+        raise InputError(
+            f"{path} holds values of type {shown(dtype)}: save numbers, or text for labels."
+        )
+    if len(shape) > _MOST_AXES or any(isinstance(s, bool) or not 0 <= s < 2**63 for s in shape):
+        raise _strange_shape(path, shape)
+    return shape, fortran, dtype
+
+
+def _strange_shape(path: object, shape: tuple[int, ...]) -> InputError:
+    # A number of thousands of digits has no text.
+    sizes = tuple(max(-(2**63), min(size, 2**63)) for size in shape)
+    return InputError(f"{path} promises the shape {shown(sizes)}: save it again with np.save.")
+
+
+NPY = Format("a NumPy array file", (".npy",), _load_npy, "use np.save")
+NPZ = Format("a whole .npz file", (".npz",), _load_npz, "use np.savez")

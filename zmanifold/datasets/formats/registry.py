@@ -1,0 +1,189 @@
+"""The file formats that `load_dataset` reads, by their endings."""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from zmanifold._base.errors import InputError
+from zmanifold.datasets.formats._wording import first_line
+
+__all__ = ["Contents", "Format", "available_formats", "find_format", "register_format"]
+
+# A line a format: the module, and the constant in it.
+_OURS = (
+    "numpy:NPY",
+    "numpy:NPZ",
+    "tables:CSV",
+    "parquet:PARQUET",
+)
+
+_ENTRY_POINTS = "zmanifold.formats"
+
+_by_ending: dict[str, Format] = {}
+
+
+class Contents(NamedTuple):
+    """What a file holds.
+
+    Attributes
+    ----------
+    x : ndarray of shape (n, ...)
+        A point, or an image (channels, height, width), a row.
+    y : ndarray of shape (n,) or (n, K), or None
+        A label, or a soft label, a row.
+    image_shape : tuple of int or None
+        (channels, height, width), where the rows of an `x` of two axes are images.
+    class_names : tuple of str or None
+        Names of the classes 0..K-1, where `y` holds their numbers.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any] | None = None
+    image_shape: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: what its files are called, and the function that reads one.
+
+    Attributes
+    ----------
+    name : str
+        What a file is, with its article: "a .csv table".
+    endings : tuple of str
+        The endings of its files' names in lower case, dots included.
+    read : callable
+        Takes a path, returns `Contents`, a tuple (x, y), or x alone. Whatever it raises becomes
+        one sentence; an `InputError` is shown as it is.
+    remedy : str, default="save it again"
+        What to do about a file that cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.datasets import Format
+    >>> Format("a table of words between spaces", (".txt",), np.loadtxt).endings
+    ('.txt',)
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    read: Callable[[Path], Any]
+    remedy: str = "save it again"
+
+    def load(self, path: Path) -> Contents:
+        """Read a file.
+
+        Raises
+        ------
+        InputError
+            If the file is not what the format says.
+        OSError
+            If the file cannot be read at all.
+        """
+        try:
+            found = self.read(path)
+            return Contents(*found) if isinstance(found, tuple) else Contents(found)
+        except (InputError, OSError):
+            raise
+        except Exception as error:
+            # Readers raise many kinds for a damaged file.
+            raise InputError(
+                f"{path} is not {self.name} ({first_line(error)}): {self.remedy}."
+            ) from error
+
+
+def register_format(added: Format) -> None:
+    """Let `load_dataset` read files of one more format.
+
+    A package registers its formats by entry points of the group ``zmanifold.formats`` instead, each
+    the place of a `Format`; the command line finds these, too.
+
+    Parameters
+    ----------
+    added : Format
+        The format. One of the same name is replaced.
+
+    Raises
+    ------
+    InputError
+        If an ending is not one, or belongs to another format.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from zmanifold.datasets import Format, register_format
+    >>> register_format(Format("a table of words between spaces", (".words",), np.loadtxt))
+    """
+    _load_ours()
+    if not added.endings:
+        raise InputError(f"{added.name} has no endings: give a format at least one, ('.xyz',).")
+    for ending in added.endings:
+        if not re.fullmatch(r"\.[^./\\A-Z\s]+", ending):
+            raise InputError(
+                f"the ending {ending!r} of {added.name} must be a dot and lower-case characters "
+                "without another dot: give '.xyz', say."
+            )
+        other = _by_ending.get(ending)
+        if other is not None and other.name != added.name:
+            raise InputError(
+                f"{added.name} cannot have the ending {ending!r}, which is that of {other.name}: "
+                "choose another."
+            )
+    for ending in [ending for ending, known in _by_ending.items() if known.name == added.name]:
+        del _by_ending[ending]
+    _by_ending.update(dict.fromkeys(added.endings, added))
+
+
+def available_formats() -> list[Format]:
+    """List the file formats, those of other packages last.
+
+    Examples
+    --------
+    >>> from zmanifold.datasets import available_formats
+    >>> [format.endings for format in available_formats()][:2]
+    [('.npy',), ('.npz',)]
+    """
+    _load_ours()
+    _load_entry_points()
+    return list(dict.fromkeys(_by_ending.values()))
+
+
+def find_format(ending: str) -> Format | None:
+    """Return the format of files with an ending, if there is one."""
+    _load_ours()
+    if ending not in _by_ending:
+        _load_entry_points()
+    return _by_ending.get(ending)
+
+
+@functools.cache
+def _load_ours() -> None:
+    for place in _OURS:
+        module, name = place.split(":")
+        ours: Format = getattr(import_module(f"zmanifold.datasets.formats.{module}"), name)
+        _by_ending.update(dict.fromkeys(ours.endings, ours))
+
+
+@functools.cache
+def _load_entry_points() -> None:
+    """Register other packages' formats, once; one that fails must not hold up the others."""
+    for point in entry_points(group=_ENTRY_POINTS):
+        try:
+            register_format(point.load())
+        except Exception as error:
+            warnings.warn(
+                f"the file format {point.name!r} of {point.value} is left out: {first_line(error)}",
+                stacklevel=2,
+            )
