@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import zmanifold as zm
 from zmanifold._base.errors import InputError
+from zmanifold._base.registry import load_plugins
 from zmanifold.datasets import Contents, Format, available_formats, register_format
 from zmanifold.datasets.formats import registry
 
@@ -135,25 +134,24 @@ def test_endings(endings, message):
         register_format(Format("a raw file", endings, np.loadtxt))
 
 
-def test_entry_points(tmp_path, monkeypatch):
-    """Other packages' formats are looked for where an ending is not one of ours."""
-    asked = []
-
-    def entry_points(group):
-        asked.append(group)
-        found = importlib.metadata.EntryPoint("words", "some_words:WORDS", group)
-        return [importlib.metadata.EntryPoint("lost", "no.such.module:X", group), found]
-
-    words = Format("a table of words", (".words",), np.loadtxt)
-    monkeypatch.setitem(sys.modules, "some_words", SimpleNamespace(WORDS=words))
-    monkeypatch.setattr(registry, "entry_points", entry_points)
-    registry._load_entry_points.cache_clear()
+def test_plugins(tmp_path, monkeypatch):
+    """Modules that $ZMANIFOLD_PLUGINS names are imported where an ending is not one of ours."""
+    (tmp_path / "some_words.py").write_text(
+        "import numpy as np\n"
+        "from zmanifold.datasets import Format, register_format\n"
+        "register_format(Format('a table of words', ('.wordy',), np.loadtxt))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ZMANIFOLD_PLUGINS", "some_words")
+    load_plugins.cache_clear()
     np.save(tmp_path / "a.npy", np.ones((3, 2)))
     zm.load_dataset(tmp_path / "a.npy")
-    assert asked == []
-    (tmp_path / "a.words").write_text("1 2\n3 4\n")
-    with pytest.warns(UserWarning, match=r"'lost' of no.such.module:X is left out: No module"):
-        loaded = zm.load_dataset(tmp_path / "a.words")
+    assert "some_words" not in sys.modules
+    (tmp_path / "a.wordy").write_text("1 2\n3 4\n")
+    loaded = zm.load_dataset(tmp_path / "a.wordy")
     np.testing.assert_array_equal(loaded.points, [[1, 2], [3, 4]])
-    zm.load_dataset(tmp_path / "a.words")
-    assert asked == ["zmanifold.formats"]
+    monkeypatch.setenv("ZMANIFOLD_PLUGINS", "no_such_module")
+    load_plugins.cache_clear()
+    with pytest.raises(InputError, match="the plugin 'no_such_module' cannot be imported"):
+        zm.load_dataset(tmp_path / "a.unknown")
+    load_plugins.cache_clear()

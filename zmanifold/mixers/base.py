@@ -245,10 +245,15 @@ def label_of(mixer: Any) -> str:
     if mixer is None:
         return "none"
     own = getattr(mixer, "label", None)
-    if not isinstance(own, str):
-        inner = getattr(mixer, "func", mixer)  # of a functools.partial
-        own = getattr(inner, "__name__", None) or type(inner).__name__
-    return own
+    if isinstance(own, str):
+        return own
+    names = getattr(mixer, "names", None)
+    if isinstance(names, Mapping):
+        # Of several the one that presets most of what the mixer has.
+        fits = [n for n, presets in names.items() if _has(mixer, presets)]
+        return str(max(fits or names, key=lambda n: len(names[n])))
+    inner = getattr(mixer, "func", mixer)  # of a functools.partial
+    return str(getattr(inner, "__name__", None) or type(inner).__name__)
 
 
 def strength(mixer: Any) -> dict[str, float]:
@@ -327,6 +332,10 @@ def is_ours(mixer: Any) -> bool:
     (True, False)
     """
     return mixer is None or type(mixer).__module__.split(".")[0] == "zmanifold"
+
+
+def _has(mixer: Any, values: Mapping[str, Any]) -> bool:
+    return all(getattr(mixer, name, None) == value for name, value in values.items())
 
 
 def _strengths(mixer: Any) -> tuple[str, ...]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from zmanifold._base.errors import InputError
+from zmanifold._base.registry import load_plugins
 from zmanifold.datasets.formats._wording import first_line
 
 __all__ = ["Contents", "Format", "available_formats", "find_format", "register_format"]
@@ -26,8 +25,6 @@ _OURS = (
     "tables:CSV",
     "parquet:PARQUET",
 )
-
-_ENTRY_POINTS = "zmanifold.formats"
 
 _by_ending: dict[str, Format] = {}
 
@@ -107,8 +104,7 @@ class Format:
 def register_format(added: Format) -> None:
     """Let `load_dataset` read files of one more format.
 
-    A package registers its formats by entry points of the group ``zmanifold.formats`` instead, each
-    the place of a `Format`; the command line finds these, too.
+    The command line finds those of modules that `zmanifold._base.registry.load_plugins` imports.
 
     Parameters
     ----------
@@ -156,7 +152,7 @@ def available_formats() -> list[Format]:
     [('.npy',), ('.npz',)]
     """
     _load_ours()
-    _load_entry_points()
+    load_plugins()
     return list(dict.fromkeys(_by_ending.values()))
 
 
@@ -164,7 +160,7 @@ def find_format(ending: str) -> Format | None:
     """Return the format of files with an ending, if there is one."""
     _load_ours()
     if ending not in _by_ending:
-        _load_entry_points()
+        load_plugins()
     return _by_ending.get(ending)
 
 
@@ -174,16 +170,3 @@ def _load_ours() -> None:
         module, name = place.split(":")
         ours: Format = getattr(import_module(f"zmanifold.datasets.formats.{module}"), name)
         _by_ending.update(dict.fromkeys(ours.endings, ours))
-
-
-@functools.cache
-def _load_entry_points() -> None:
-    """Register other packages' formats, once; one that fails must not hold up the others."""
-    for point in entry_points(group=_ENTRY_POINTS):
-        try:
-            register_format(point.load())
-        except Exception as error:
-            warnings.warn(
-                f"the file format {point.name!r} of {point.value} is left out: {first_line(error)}",
-                stacklevel=2,
-            )
