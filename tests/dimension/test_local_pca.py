@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from zmanifold._base.errors import InputError
-from zmanifold.dimension import api as dimension
+from zmanifold.dimension import neighborhoods
 
 import oracles
 
@@ -207,9 +207,9 @@ def test_results_do_not_depend_on_chunks_threads_or_queries(name, one_thread):
 def test_memory_is_bounded(monkeypatch):
     """No piece of work holds more neighbourhoods than the limit allows."""
     pieces = []
-    run_chunks = dimension.run_chunks
+    run_chunks = neighborhoods.run_chunks
     monkeypatch.setattr(
-        dimension,
+        neighborhoods,
         "run_chunks",
         lambda work, total, size, device: (
             pieces.append(size),

@@ -13,7 +13,7 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figure_2")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            figure_2.zm, "make_helix", lambda **kwargs: zm.manifolds.make_helix(300, **kwargs)
+            figure_2.zm, "make_helix", lambda **kwargs: zm.datasets.make_helix(300, **kwargs)
         )
         figure_2.main(out=folder)
     return folder

@@ -324,7 +324,7 @@ def test_peers_mix_what_ours_do(job, monkeypatch):
 def test_without_files_images_are_drawn(job, monkeypatch):
     drawn = torch.rand(4, 3072).numpy()
     monkeypatch.setenv("ZMANIFOLD_DATA", "/nowhere")
-    monkeypatch.setattr("zmanifold.datasets.load._DEBIAN_FOLDER", Path("/nowhere"))
+    monkeypatch.setattr("zmanifold.datasets.named._DEBIAN_FOLDER", Path("/nowhere"))
     monkeypatch.setattr(gpu_parts.benchmark, "cifar_sized", lambda n: drawn)
     X, name = gpu_parts.images(job[0])
     assert (X.shape, name) == ((4, 784), "smooth random images")

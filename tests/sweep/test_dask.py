@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import zmanifold as zm
 from zmanifold._base.errors import InputError
-from zmanifold.sweep import api as sweep
 from zmanifold.sweep import dask as workers
+from zmanifold.sweep import plan as sweep
 from zmanifold.sweep.journal import Journal
 
 from processes import call_after, cells_in, go_on, shell

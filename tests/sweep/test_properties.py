@@ -20,8 +20,9 @@ MIXERS = {
 }  # fmt: skip
 
 COLUMNS = [
-    "dataset", "mixer", "gamma", "alpha", "n_neighbors", "batch_size", "seed", "n_points",
-    "n_queries", "id_mean", "id_std", "id_sem", "n_degenerate", "seconds", "device",
+    "dataset", "mixer", "gamma", "alpha", "parameters", "estimator", "n_neighbors", "batch_size",
+    "seed", "n_points", "n_queries", "id_mean", "id_std", "id_sem", "n_degenerate", "seconds",
+    "device",
 ]  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def sweeps(draw, kinds=GENERAL, n=(4, 50)):
 def by_cell(result):
     """Everything that was measured of each cell, but the time it took."""
     frame = result.to_frame().drop(columns="seconds").fillna({"gamma": -1, "alpha": -1})
-    return {(row[1], row[4], row[6]): row for row in map(tuple, frame.to_numpy())}
+    return {(row[1], row[6], row[8]): row for row in map(tuple, frame.to_numpy())}
 
 
 @few

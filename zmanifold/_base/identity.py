@@ -142,10 +142,7 @@ def _of_function(function: types.FunctionType, seen: dict[int, int]) -> Iterator
     yield f"{function.__module__}.{function.__qualname__}".encode()
     if function.__module__.split(".")[0] in _KNOWN:
         return
-    try:
-        yield "\n".join(inspect.getsource(function).split()).encode()
-    except (OSError, TypeError):
-        yield from _of_code(function.__code__)
+    yield from _of_code_or_source(function)
     for value in (function.__defaults__, function.__kwdefaults__):
         yield from _parts(value, seen)
     for cell in function.__closure__ or ():
@@ -164,6 +161,18 @@ def _of_function(function: types.FunctionType, seen: dict[int, int]) -> Iterator
             yield from _parts(value, seen)
 
 
+def _of_code_or_source(function: types.FunctionType) -> Iterator[bytes]:
+    # The source of a lambda is its line, which may hold another one.
+    if function.__name__ != "<lambda>":
+        try:
+            yield "\n".join(inspect.getsource(function).split()).encode()
+        except (OSError, TypeError):
+            pass
+        else:
+            return
+    yield from _of_code(function.__code__)
+
+
 def _names_of(code: types.CodeType) -> set[str]:
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
     return set(code.co_names).union(*map(_names_of, inner))
@@ -171,8 +180,11 @@ def _names_of(code: types.CodeType) -> set[str]:
 
 def _of_code(code: types.CodeType) -> Iterator[bytes]:
     yield code.co_code
+    yield repr((code.co_names, code.co_varnames)).encode()
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
             yield from _of_code(const)
+        elif isinstance(const, frozenset):
+            yield repr(sorted(map(repr, const))).encode()
         else:
             yield repr(const).encode()

@@ -97,7 +97,7 @@ def train(
     )
     made = mixers_from_specs([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
     if len(made) != 1:
-        raise InputError(f"--mixer {mixer} names {len(made)} mixers: train with one of them.")
+        raise InputError(f"--mixer {mixer!r} names {len(made)} mixers: train with one of them.")
     training, test = train_test(dataset, n_train=n_train, data_dir=data_dir, random_state=seed)
 
     from zmanifold.training import train as run

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from zmanifold._base.arrays import as_real_tensor
+from zmanifold._base.arrays import as_array, as_real_tensor
 from zmanifold._base.checks import is_number
 from zmanifold._base.errors import InputError
 from zmanifold._base.identity import identity
@@ -285,8 +285,8 @@ def describe(mixer: Any) -> str:
     --------
     >>> import zmanifold as zm
     >>> from zmanifold.mixers import describe
-    >>> describe(zm.Mixup()), describe(len)
-    ('Mixup(alpha=1.0, per_sample=False)', 'len')
+    >>> describe(zm.Mixup()), describe(lambda x, y: x)
+    ('Mixup(alpha=1.0, per_sample=False)', '<lambda>')
     """
     text = repr(mixer)
     if " at 0x" not in text and "object at" not in text:
@@ -309,7 +309,7 @@ def identify(mixer: Any) -> str | None:
     >>> from zmanifold.mixers import identify
     >>> identify(zm.Mixup())
     'Mixup(alpha=1.0, per_sample=False)'
-    >>> identify(lambda x, y: x) == identify(lambda x, y: 2 * x)
+    >>> identify(zm.Mixup()) == identify(zm.Mixup(per_sample=True))
     False
     """
     if is_ours(mixer):
@@ -412,7 +412,7 @@ def _parts(
             )
         share = share[:, None].to(first.dtype)
         return x_mixed, share * first + (1 - share) * second, None
-    y_mixed = parts[1] if len(parts) > 1 else y
+    y_mixed = _labels(parts[1], len(y)) if len(parts) > 1 else y
     weights = parts[2] if len(parts) == 3 else None
     if weights is not None and not (isinstance(weights, Tensor) and weights.shape == (len(y),)):
         raise InputError(
@@ -420,6 +420,16 @@ def _parts(
             f"{_RETURNS}, with one loss weight a sample."
         )
     return parts[0], y_mixed, weights
+
+
+def _labels(given: Any, b: int) -> Tensor:
+    shape = as_array(given, "the mixer's labels").shape
+    if not shape or len(given) != b:
+        raise InputError(
+            f"the mixer's labels has shape {shape} for {b} samples: give one label a sample, (n,) "
+            "for hard labels or (n, classes) for soft ones."
+        )
+    return as_real_tensor(given, "the mixer's labels")
 
 
 def _classes_of(mixer: Any, num_classes: int | None) -> int | None:

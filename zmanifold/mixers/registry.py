@@ -110,7 +110,7 @@ def mixers_from_specs(
     None
     Mixup(alpha=1.0, per_sample=False)
     ZetaMixup(gamma=2.4, n_mix=None, anchored=False)
-    ZetaMixup(gamma=4, n_mix=None, anchored=False)
+    ZetaMixup(gamma=4.0, n_mix=None, anchored=False)
     """
     # What no named mixer uses is checked, too.
     if gammas is not None:
