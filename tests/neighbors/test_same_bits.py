@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import torch
 from zmanifold.mixers.batches import Batches
-from zmanifold.neighbors import _bounds as filtering
-from zmanifold.neighbors import _projections as sketches
-from zmanifold.neighbors import _tiles as products
+from zmanifold.neighbors import _differences as differences
+from zmanifold.neighbors import _measuring as measuring
+from zmanifold.neighbors import _projections as projections
+from zmanifold.neighbors import _rows as rows
+from zmanifold.neighbors import _search as searches
+from zmanifold.neighbors import _tiles as tiles
 from zmanifold.neighbors import api as neighbors
 from zmanifold.sweep.stream import Stream
 
@@ -27,18 +30,18 @@ MEMORY = 2**26
 
 def take(path, patch):
     """Force one way of searching; tiles are small wherever many of them shall be seen."""
-    patch.setattr(filtering, "_TREE_MAX_DIM", 12 if path == "tree" else 0)
+    patch.setattr(searches, "_TREE_MAX_DIM", 12 if path == "tree" else 0)
     if path != "tiles":
-        patch.setattr(products, "_TILE_SIDE", 48)
+        patch.setattr(tiles, "_TILE_SIDE", 48)
     if path == "bfloat16":
-        patch.setattr(products, "_halves_serve", lambda *_: True)
-        patch.setattr(products, "_mostly_proven", lambda *_: True)
+        patch.setattr(tiles, "_bfloat16_pays", lambda _: True)
+        patch.setattr(tiles, "_mostly_proven", lambda *_: True)
     if path == "projections":
-        patch.setattr(products, "_sketches_serve", lambda *_: True)
-        patch.setattr(sketches, "_MOST_COST", math.inf)
+        patch.setattr(tiles, "_projections_pay", lambda _: True)
+        patch.setattr(projections, "_MOST_COST", math.inf)
     if path == "rows":
-        patch.setattr(neighbors, "search_tiles", lambda *a, in_order: products.search_products(*a))
-        patch.setattr(products, "_nearest", products._nearest_by_torch)
+        patch.setattr(tiles, "search_tiles", rows.search_rows)
+        patch.setattr(measuring, "measure_candidates", differences._write_nearest_by_torch)
 
 
 def eighths(d, dtype=torch.float64):
@@ -250,11 +253,11 @@ def test_blocks(make, d):
     points = make(d)
     positions = torch.arange(0, 600, 7)
     for size in (7, 32, 600):
-        rows = Batches(points, None, None, size, 2**20).rows(None, 0)
+        mixed = Batches(points, None, None, size, 2**20).rows(None, 0)
         for memory in (2**19, 2**26):
-            stream = Stream.of(rows, memory)
+            stream = Stream.of(mixed, memory)
             for k in (1, 8, 128):
                 found = stream.search(positions, k)
                 assert digest(found) == STREAM[make.__name__, d, k]
-                _, exact = neighbors.search(rows.all(), k, rows=positions, memory=MEMORY)
+                _, exact = neighbors.search(mixed.all(), k, rows=positions, memory=MEMORY)
                 assert torch.equal(found, exact)
