@@ -340,7 +340,7 @@ def test_the_filters_bound_holds_for_every_pair(name, dtype):
 @pytest.mark.parametrize("p", [1, 5, 12])
 @pytest.mark.parametrize("name", [*adversarial(), "planar"])
 def test_projections_keep_within_the_filters_bound(name, p, rng):
-    """Along principal directions and others; of what a projection holds whole, next to nothing more."""
+    """Along principal directions and others; a set that lies in these gains next to nothing."""
     sets = adversarial() | {"planar": rng.normal(size=(90, 2)) @ rng.normal(size=(2, 20))}
     (points,), _ = arrays.rescaled(torch.from_numpy(sets[name]))
     made = filtering.Filter.of(points, torch.float32, len(points), points)

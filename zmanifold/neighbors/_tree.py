@@ -9,6 +9,7 @@ from typing import no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
+from numba import njit
 
 from zmanifold._base.kernels import kernel
 from zmanifold._base.parallel import run_chunks
@@ -23,11 +24,11 @@ __all__ = ["Tree", "search_tree"]
 # which would keep them from vector instructions.
 _kernel = kernel()
 
+# Steps of `_query`, which numba copies into it: a call with so many arrays takes as long as a step.
+_step = njit(inline="always")
+
 # The most points of a leaf.
 _LEAF = 32
-
-# Up to so many are sorted by insertion.
-_SHORT = 16
 
 # Up to so many are all compared with each other.
 _RANKED = 128
@@ -275,7 +276,6 @@ def _halve(points, axis, least, most, rows, start, stop, middle, places, spare, 
 def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices, in_order):
     d = at.shape[1]
     k, w = indices.shape[1], distances.shape[1]
-    nodes = len(spans)
     # What is found is cut back to k when the list is full.
     size = 2 * k + 4 * _LEAF
     found, sorted_found = np.empty(size), np.empty(size)
@@ -288,7 +288,7 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
     before = order[0]
     root = until = 0
     for place in range(len(order)):
-        i, mine = order[place], own[order[place]]
+        i = order[place]
         if place == until:
             until = min(place + (_TOGETHER if limit < np.inf else 1), len(order))
             root, reach = _common_root(boxes, at, order[place:until], before, limit, low, high)
@@ -307,77 +307,113 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
             node = pending[top]
             if bounds[top] > squared:
                 continue
-            # Never above the squared distance of a point in the box as it is rounded below.
-            bound = 0.0
-            for c in range(d):
-                bound += _apart(x[c], x[c], boxes[node, 0, c], boxes[node, 1, c]) ** 2
+            bound = _squared_distance_of_box(boxes, node, x)
             if bound > squared:
                 continue
             if spans[node, 2] > limit_row and math.sqrt(bound) >= limit:
                 continue
-            if 2 * node + 2 < nodes:
-                # On the way down only the coordinate that was cut is looked at: the far side of a
-                # cut, and a leaf, are measured in all when it is their turn.
-                while 2 * node + 2 < nodes:
-                    at_cut = x[spans[node, 3]]
-                    to_left = max(at_cut - cuts[node, 0], 0.0)
-                    to_right = max(cuts[node, 1] - at_cut, 0.0)
-                    left, right = 2 * node + 1, 2 * node + 2
-                    if to_left <= to_right:
-                        node, pending[top], bounds[top] = left, right, to_right * to_right
-                    else:
-                        node, pending[top], bounds[top] = right, left, to_left * to_left
-                    if bounds[top] <= squared:
-                        top += 1
-                pending[top], bounds[top] = node, 0.0
-                top += 1
+            if 2 * node + 2 < len(spans):
+                top = _descend(spans, cuts, x, node, squared, pending, bounds, top)
                 continue
-            start, full = np.uint64(spans[node, 0]), np.uint64(count)
-            m = np.uint64(spans[node, 1]) - start
-            for j in range(m):
-                leaf[j] = 0.0
-            for c in range(d):
-                at_c = x[c]
-                for j in range(m):
-                    apart = columns[c, start + j] - at_c
-                    leaf[j] += apart * apart
-            for j in range(m):
-                row = rows[start + j]
-                found[full], near[full] = leaf[j], row
-                full += np.uint64((leaf[j] <= squared) & (row != mine))
-            count = np.int64(full)
+            count = _list_leaf(
+                rows, columns, spans, x, node, own[i], squared, leaf, found, near, count
+            )
             if count > size - 2 * _LEAF:
-                for j in range(rooted, count):
-                    found[j] = math.sqrt(found[j])
+                _take_roots(found, rooted, count)
                 sort_first(found, near, count, k, False, sorted_found, sorted_near, ends)
                 for j in range(k):
                     found[j], near[j] = sorted_found[j], sorted_near[j]
                 rooted = count = k
                 limit, limit_row = found[k - 1], near[k - 1]
                 squared = _square_above(limit)
-        for j in range(np.uint64(rooted), np.uint64(count)):
-            found[j] = math.sqrt(found[j])
-        # A few are sorted by counting for each the nearer ones, by vector instructions without a
-        # branch; here, because a call with so many arrays takes as long. Equal ones are left.
-        ranks = -1
-        if count <= _RANKED:
-            padded = (count + 7) // 8 * 8
-            for j in range(count, padded):
-                found[j] = np.inf
-            ranks = 0
-            for j in range(count):
-                rank = 0
-                for other in range(padded):
-                    rank += found[other] < found[j]
-                sorted_found[rank], sorted_near[rank] = found[j], near[j]
-                ranks += rank
-        if ranks != count * (count - 1) // 2:
+        _take_roots(found, rooted, count)
+        if count > _RANKED or not _sort_by_ranks(found, near, count, sorted_found, sorted_near):
             sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends)
         for j in range(w):
             distances[i, j] = sorted_found[k - w + j]
         for j in range(k):
             indices[i, j] = sorted_near[j]
         limit, before = sorted_found[k - 1], i
+
+
+@_step
+@no_type_check
+def _squared_distance_of_box(boxes, node, x):
+    """Return what is never above the squared distance of a point in the box, as that rounds."""
+    bound = 0.0
+    for c in range(len(x)):
+        bound += _apart(x[c], x[c], boxes[node, 0, c], boxes[node, 1, c]) ** 2
+    return bound
+
+
+@_step
+@no_type_check
+def _descend(spans, cuts, x, node, squared, pending, bounds, top):
+    """Go down to the leaf of x, and put it and the far sides on the stack; return its height.
+
+    On the way down only the coordinate that was cut is looked at: the far side of a cut, and a
+    leaf, are measured in all when it is their turn.
+    """
+    while 2 * node + 2 < len(spans):
+        at_cut = x[spans[node, 3]]
+        to_left = max(at_cut - cuts[node, 0], 0.0)
+        to_right = max(cuts[node, 1] - at_cut, 0.0)
+        left, right = 2 * node + 1, 2 * node + 2
+        if to_left <= to_right:
+            node, pending[top], bounds[top] = left, right, to_right * to_right
+        else:
+            node, pending[top], bounds[top] = right, left, to_left * to_left
+        if bounds[top] <= squared:
+            top += 1
+    pending[top], bounds[top] = node, 0.0
+    return top + 1
+
+
+@_step
+@no_type_check
+def _list_leaf(rows, columns, spans, x, node, mine, squared, leaf, found, near, count):
+    """List the squared distances of a leaf's points up to `squared`; return the list's length."""
+    start, full = np.uint64(spans[node, 0]), np.uint64(count)
+    m = np.uint64(spans[node, 1]) - start
+    for j in range(m):
+        leaf[j] = 0.0
+    for c in range(len(x)):
+        at_c = x[c]
+        for j in range(m):
+            apart = columns[c, start + j] - at_c
+            leaf[j] += apart * apart
+    for j in range(m):
+        row = rows[start + j]
+        found[full], near[full] = leaf[j], row
+        full += np.uint64((leaf[j] <= squared) & (row != mine))
+    return np.int64(full)
+
+
+@_step
+@no_type_check
+def _take_roots(found, start, stop):
+    for j in range(np.uint64(start), np.uint64(stop)):
+        found[j] = math.sqrt(found[j])
+
+
+@_step
+@no_type_check
+def _sort_by_ranks(found, near, count, sorted_found, sorted_near):
+    """Sort a few by counting for each the nearer ones; return False where some are equal.
+
+    The counts are vector instructions without a branch.
+    """
+    padded = (count + 7) // 8 * 8
+    for j in range(count, padded):
+        found[j] = np.inf
+    ranks = 0
+    for j in range(count):
+        rank = 0
+        for other in range(padded):
+            rank += found[other] < found[j]
+        sorted_found[rank], sorted_near[rank] = found[j], near[j]
+        ranks += rank
+    return ranks == count * (count - 1) // 2
 
 
 @_kernel
