@@ -7,7 +7,7 @@ from typing import no_type_check
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int, Int64, Shaped
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from zmanifold._base.kernels import kernel
@@ -104,65 +104,17 @@ def measure_pairs(
     points: Float[np.ndarray, "n d"],
     at: Float[np.ndarray, "q d"],
     pairs: Int64[np.ndarray, "2 p"],
-    distances: Float64[np.ndarray, " p"],
     *,
     in_order: bool,
-) -> None:
-    """Write the distances of pairs of a query and a point, as a search measures them.
+) -> Float64[np.ndarray, " p"]:
+    """Return the distances of pairs of a query and a point.
 
-    Parameters
-    ----------
-    points, at : ndarray of shape (n, d) and (q, d)
-        The points, and the queries.
-    pairs : ndarray of shape (2, p)
-        The queries and the points.
-    distances : ndarray of shape (p,)
-        Where the distances go.
-    in_order : bool
-        Whether squares are added in the order of the features, as the k-d tree adds them, or in
-        the order of `measure_candidates`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from zmanifold.neighbors._measuring import measure_pairs
-    >>> points, distances = np.array([[0.0], [4.0], [1.0]]), np.empty(1)
-    >>> measure_pairs(points, points, np.array([[1], [2]]), distances, in_order=False)
-    >>> distances
-    array([3.])
+    Squares are added in the order of the features, as the k-d tree adds them, or in the order of
+    `measure_candidates`.
     """
+    distances = np.empty(pairs.shape[1])
     (_measure_pairs_in_order if in_order else _measure_pairs)(points, at, pairs, distances)
-
-
-def choose(
-    found: Float64[np.ndarray, "q c"],
-    candidates: Shaped[np.ndarray, "q c"],
-    distances: Float64[np.ndarray, "q w"],
-    indices: Int64[np.ndarray, "q k"],
-) -> None:
-    """Write the k nearest of measured candidates by (distance, row).
-
-    Parameters
-    ----------
-    found : ndarray of shape (q, c)
-        The candidates' distances.
-    candidates : ndarray of int, shape (q, c)
-        Their row numbers.
-    distances : ndarray of shape (q, w)
-        Where the last w of the k distances go.
-    indices : ndarray of shape (q, k)
-        Where the rows go.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from zmanifold.neighbors._measuring import choose
-    >>> distances, indices = np.empty((1, 1)), np.empty((1, 2), np.int64)
-    >>> choose(np.array([[2.0, 1.0, 1.0]]), np.array([[5, 9, 3]]), distances, indices)
-    >>> distances.tolist(), indices.tolist()
-    ([[1.0]], [[3, 9]])
-    """
-    _choose(found, candidates, distances, indices)
+    return distances
 
 
 @_kernel
@@ -218,7 +170,8 @@ def _measure(points, at, candidates, order, distances, indices, in_order):
 
 @_kernel
 @no_type_check
-def _choose(measured, candidates, distances, indices):
+def choose(measured, candidates, distances, indices):
+    """Write the k nearest of measured candidates by (distance, row), and the last distances."""
     q, most = candidates.shape
     found, sorted_found = np.empty(most), np.empty(most)
     near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)

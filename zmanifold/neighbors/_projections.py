@@ -11,7 +11,6 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from zmanifold._base.parallel import run_chunks
-from zmanifold.neighbors._bounds import Bound
 from zmanifold.neighbors._filter import Filter
 from zmanifold.neighbors._proposals import CACHE_BYTES, Factor
 
@@ -29,54 +28,6 @@ _SAMPLED, _TRIED = 2048, 128
 # at most this share of the time without them.
 _SINGLE_PAIR_COST = 16
 _MOST_COST = 0.7
-
-
-@dataclass(frozen=True)
-class ProjectionFilter:
-    """A float32 filter of which only the products that projections leave open are formed.
-
-    `Filter`'s own bounds hold: docs/proofs.md, section 3.
-    """
-
-    exact: Filter
-    projections: Projections
-
-    @classmethod
-    def of(cls, exact: Filter, share: float) -> ProjectionFilter | None:
-        """Choose the directions, or find that no choice spares much: see `Projections.of`."""
-        projections = Projections.of(exact.points, share)
-        return None if projections is None else cls(exact, projections)
-
-    @property
-    def squares(self) -> Float32[Tensor, " n"]:
-        """The points' squared norms."""
-        return self.exact.squares
-
-    @property
-    def right(self) -> Factor:
-        """The projections of the points, and the points."""
-        return Factor(self.projections.points, self.exact.norms, self.exact.points)
-
-    def mirrored(self) -> Factor:
-        """Return the same: both sides are alike."""
-        return self.right
-
-    def left(self, queries: Float[Tensor, "q d"]) -> Factor:
-        """Return the projections of queries, and the queries."""
-        placed = self.exact.left(queries)
-        return Factor(self.projections.placed(placed.matrix), placed.sizes, placed.matrix)
-
-    def spare(self, k: int) -> int:
-        """Tell how many candidates more than k neighbours are to be kept."""
-        return self.exact.spare(k)
-
-    def ceiling(self, norms: Float64[Tensor, " q"]) -> Bound:
-        """Return values that no point within given distances of the queries exceeds."""
-        return self.exact.ceiling(norms)
-
-    def floor(self, norms: Float64[Tensor, " q"]) -> Bound:
-        """Return values that no point at given distances of the queries, or beyond, is below."""
-        return self.exact.floor(norms)
 
 
 @dataclass(frozen=True)
@@ -157,6 +108,26 @@ class Projections:
     def placed(self, points: Float32[Tensor, "q d"]) -> Float32[Tensor, "q e"]:
         """Return z and r of other points."""
         return _columns(self.basis, points)
+
+
+@dataclass(frozen=True)
+class ProjectionFilter(Filter):
+    """A float32 filter of whose products only those are formed that projections leave open.
+
+    The filter's own bounds hold: docs/proofs.md, section 3.
+    """
+
+    projections: Projections
+
+    @property
+    def right(self) -> Factor:
+        """The projections of the points, and the points."""
+        return Factor(self.projections.points, self.norms, self.points)
+
+    def left(self, queries: Float[Tensor, "q d"]) -> Factor:
+        """Return the projections of queries, and the queries."""
+        placed = super().left(queries)
+        return Factor(self.projections.placed(placed.matrix), placed.sizes, placed.matrix)
 
 
 def _columns(

@@ -24,7 +24,7 @@ from zmanifold.neighbors._bfloat16 import BFloat16Filter
 from zmanifold.neighbors._exhaustive import FEW_QUERIES, search_exhaustively
 from zmanifold.neighbors._filter import Filter
 from zmanifold.neighbors._measuring import measure_candidates, measure_uncertain
-from zmanifold.neighbors._projections import MOST_COLUMNS, ProjectionFilter
+from zmanifold.neighbors._projections import MOST_COLUMNS, ProjectionFilter, Projections
 from zmanifold.neighbors._proposals import SPARE_CANDIDATES, Factor, Proposal
 from zmanifold.neighbors._search import Search
 from zmanifold.neighbors._shortlists import Shortlists
@@ -85,9 +85,9 @@ def _float32_proposal(search: Search) -> Proposal:
     n = len(search.points)
     exact = Filter.of(search.points, torch.float32, n, search.queries.points, search.order)
     if _projections_pay(search):
-        projected = ProjectionFilter.of(exact, (search.k + SPARE_CANDIDATES) / n)
-        if projected is not None:
-            return projected
+        projections = Projections.of(exact.points, (search.k + SPARE_CANDIDATES) / n)
+        if projections is not None:
+            return ProjectionFilter(**vars(exact), projections=projections)
     return exact
 
 

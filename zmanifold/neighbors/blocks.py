@@ -92,19 +92,7 @@ def search_blocks(
 
 @dataclass(frozen=True)
 class _BlockSearch:
-    """The search of some rows.
-
-    Attributes
-    ----------
-    blocks : Blocks
-        The points.
-    rows : torch.Tensor of shape (q,)
-        Row numbers of the queries.
-    at : torch.Tensor of shape (q, d)
-        The queries.
-    length : int
-        How many candidates are measured for each.
-    """
+    """The search of some rows, whose points are `at`, with lists of a length."""
 
     blocks: Blocks
     rows: Int64[Tensor, " q"]
@@ -172,9 +160,9 @@ class _BlockSearch:
                 return
             block = self.blocks.take(torch.from_numpy(needed).long())
             given = np.stack([order[pairs] // candidates.shape[1], places])
-            out = np.empty(len(places))
-            measure_pairs(block.numpy(), self.at.numpy(), given, out, in_order=in_order)
-            found[order[pairs]] = out
+            found[order[pairs]] = measure_pairs(
+                block.numpy(), self.at.numpy(), given, in_order=in_order
+            )
 
         self.blocks.each_range(measure, 0)
         return found.reshape(candidates.shape)
@@ -192,9 +180,8 @@ class _BlockSearch:
             possible = fine.holding(block).values(left) <= limits
             possible &= torch.arange(start, start + len(block)) != self.rows[:, None]
             near = possible.nonzero().T.contiguous().numpy()
-            distances = np.empty(near.shape[1])
-            measure_pairs(block.numpy(), self.at.numpy(), near, distances, in_order=in_order)
-            found.add(near[0], distances, near[1] + start)
+            measured = measure_pairs(block.numpy(), self.at.numpy(), near, in_order=in_order)
+            found.add(np.stack([near[0], measured, near[1] + start]))
 
         # For every product a mask, its indices and, at worst, a pair.
         self._each_block(collect, 64 * len(self.at))
@@ -212,23 +199,17 @@ class _BlockSearch:
 
 
 class _Pairs:
-    """Pairs of a query and a row with their distances, of which the k nearest are kept."""
+    """Pairs of a query and a row with their distances, cut to k a query when they get many."""
 
     def __init__(self, n_queries: int, k: int) -> None:
         self.n_queries, self.k = n_queries, k
         self._lock = threading.Lock()
-        # Queries, distances and rows; cut to k a query before they get many.
         self._pairs: list[Float64[np.ndarray, "3 p"]] = []
 
-    def add(
-        self,
-        queries: Int64[np.ndarray, " p"],
-        distances: Float64[np.ndarray, " p"],
-        rows: Int64[np.ndarray, " p"],
-    ) -> None:
-        """Add pairs, from any thread."""
+    def add(self, pairs: Float64[np.ndarray, "3 p"]) -> None:
+        """Add queries, distances and rows, from any thread."""
         with self._lock:
-            self._pairs.append(np.stack([queries, distances, rows]))
+            self._pairs.append(pairs)
             if sum(some.shape[1] for some in self._pairs) > 2 * self.n_queries * self.k:
                 self._cut()
 

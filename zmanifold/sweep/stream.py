@@ -93,20 +93,7 @@ class Stream:
         return len(self.rows)
 
     def search(self, positions: Int64[Tensor, " q"], k: int) -> Int64[Tensor, "q k"]:
-        """Find the nearest neighbours of some rows, as `zmanifold.neighbors.search` does.
-
-        Parameters
-        ----------
-        positions : torch.Tensor of shape (q,)
-            The rows.
-        k : int
-            Number of neighbours, 1 <= k < n.
-
-        Returns
-        -------
-        torch.Tensor of shape (q, k)
-            Row numbers by distance; equal distances come by row number.
-        """
+        """Find the nearest neighbours of some rows: see `zmanifold.neighbors.search_blocks`."""
         return search_blocks(self, positions, k, memory=self.memory // 2)
 
     def take(self, rows: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
