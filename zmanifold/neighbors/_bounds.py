@@ -40,7 +40,10 @@ class Bound:
         return bound
 
     def distances(self, values: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
-        """Return distances at which the bound is at most these values, with side -1 at least."""
+        """Return distances at which the bound is below these values, with side -1 above.
+
+        Where no distance is small enough, 0 is returned. docs/proofs.md, section 4, derives 2**-48.
+        """
         rounding = self.side * 2.0**-48
         square = (values - self.offset) / self.growth
         square -= rounding * (values.abs() + self.offset.abs())

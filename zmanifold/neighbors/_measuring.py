@@ -63,9 +63,8 @@ def measure_candidates(search: Search, candidates: Int[Tensor, "q c"]) -> None:
 def measure_uncertain(search: Search, lists: Shortlists, ceiling: Bound, floor: Bound) -> None:
     """Write the nearest candidates out of order, and measure only where values leave doubt.
 
-    Fewer than k values of a list are below its k-th smallest value v. A point at a distance whose
-    ceiling is at most v is therefore no farther than the k-th neighbour. The k-th neighbour is no
-    farther than the distance whose floor exceeds v.
+    Fewer than k points have values below the k-th smallest value v. The k-th neighbour is therefore
+    farther than a distance whose ceiling is below v, and nearer than one whose floor is above v.
 
     Parameters
     ----------

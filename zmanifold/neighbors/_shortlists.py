@@ -155,10 +155,10 @@ class Shortlists:
         self,
         part: slice,
         rows: Int64[np.ndarray, " q"],
-        names: Int64[np.ndarray, " n"],
+        row_numbers: Int64[np.ndarray, " n"],
         out: Shortlists,
     ) -> None:
-        """Copy finished lists to the rows of their queries in others, columns to row numbers.
+        """Copy finished lists to their queries' rows in others, columns as row numbers.
 
         Parameters
         ----------
@@ -166,13 +166,13 @@ class Shortlists:
             Which lists.
         rows : ndarray of shape (q,)
             The row of each list's query.
-        names : ndarray of shape (n,)
+        row_numbers : ndarray of shape (n,)
             The row numbers that columns stand for.
         out : Shortlists
             Where they are copied.
         """
         _scatter(
-            part.start, part.stop, rows, names,
+            part.start, part.stop, rows, row_numbers,
             self.length, self.values, self.columns, self.counts, self.limits,
             out.values, out.columns, out.counts, out.limits,
         )  # fmt: skip
@@ -209,7 +209,7 @@ def _insert(
     places = np.empty(m, np.int32)
     for i in range(r):
         row = tile[i]
-        kept, names = values[first_query + i], columns[first_query + i]
+        kept, listed = values[first_query + i], columns[first_query + i]
         count, limit = counts[first_query + i], limits[first_query + i]
         _least_of_groups(row, squares, least)
         if points is None and limit == np.inf and m > length:
@@ -222,16 +222,16 @@ def _insert(
             if group == m or least[group] < limit:
                 first, stop, step = (group, m * _GROUP, m) if group < m else (m * _GROUP, c, 1)
                 for j in range(first, stop, step):
-                    value, name = squares[j] - two * single(row[j]), first_column + j
+                    value, column = squares[j] - two * single(row[j]), first_column + j
                     if points is not None and value < limit:
                         value = squares[j] - two * _dot(at[i], points[j])
-                    kept[count], names[count] = value, name
-                    count += (value < limit) & (name != own[i])
+                    kept[count], listed[count] = value, column
+                    count += (value < limit) & (column != own[i])
                 if count > full:
-                    limit = _cut(kept, names, count, length)
+                    limit = _cut(kept, listed, count, length)
                     count = length
         if count > keep + keep // 4:
-            count, limit = _tighten(kept, names, count, keep)
+            count, limit = _tighten(kept, listed, count, keep)
         counts[first_query + i], limits[first_query + i] = count, limit
 
 
@@ -268,15 +268,15 @@ def _insert_transposed(
             query = first_query + j
             limit = limits[query]
             if least[j] < limit:
-                kept, names, count = values[query], columns[query], counts[query]
+                kept, listed, count = values[query], columns[query], counts[query]
                 for i in range(start, stop):
-                    value, name = squares[i] - two * single(tile[i, j]), first_column + i
+                    value, column = squares[i] - two * single(tile[i, j]), first_column + i
                     if points is not None and value < limit:
                         value = squares[i] - two * _dot(at[j], points[i])
-                    kept[count], names[count] = value, name
-                    count += (value < limit) & (name != own[j])
+                    kept[count], listed[count] = value, column
+                    count += (value < limit) & (column != own[j])
                 if count > full:
-                    limits[query] = _cut(kept, names, count, length)
+                    limits[query] = _cut(kept, listed, count, length)
                     count = length
                 counts[query] = count
     for query in range(first_query, first_query + c):
@@ -356,7 +356,7 @@ def _finish(start, stop, length, values, columns, counts, limits):
 @_kernel
 @no_type_check
 def _scatter(
-    start, stop, rows, names, length, values, columns, counts, limits,
+    start, stop, rows, row_numbers, length, values, columns, counts, limits,
     out_values, out_columns, out_counts, out_limits,
 ):  # fmt: skip
     for i in range(start, stop):
@@ -364,7 +364,7 @@ def _scatter(
         for j in range(length):
             column = columns[i, j]
             out_values[row, j] = values[i, j]
-            out_columns[row, j] = names[column] if column >= 0 else -1
+            out_columns[row, j] = row_numbers[column] if column >= 0 else -1
         out_counts[row], out_limits[row] = counts[i], limits[i]
 
 

@@ -33,7 +33,7 @@ _LEAF = 32
 # Up to so many are all compared with each other.
 _RANKED = 128
 
-# From so many points on a node is halved by buckets, of which there are at most so many.
+# From so many points on a node is split by buckets, of which there are at most so many.
 _MANY, _BUCKETS = 32, 256
 
 # So many queries share the way down from the root.
@@ -205,7 +205,7 @@ def _build(points, rows, columns, boxes, spans, cuts, root, levels):
         spans[node, 3] = axis
         if 2 * node + 2 < nodes:
             middle = (start + stop) // 2
-            _halve(
+            _split_at(
                 points, axis, low[axis], high[axis], rows, start, stop, middle, places, spare, ends
             )
             spans[2 * node + 1, 0], spans[2 * node + 1, 1] = start, middle
@@ -226,10 +226,10 @@ def _build(points, rows, columns, boxes, spans, cuts, root, levels):
 
 @_kernel
 @no_type_check
-def _halve(points, axis, least, most, rows, start, stop, middle, places, spare, ends):
+def _split_at(points, axis, least, most, rows, start, stop, middle, places, spare, ends):
     """Permute rows[start:stop] so that no value before `middle` is above one after it.
 
-    Many are first sorted into buckets, without a branch that a processor guesses wrong.
+    Many are first sorted into buckets, without a branch that a processor would mispredict.
     """
     low, high = start, stop - 1
     if stop - start >= _MANY and most - least > 1e-290:
@@ -339,7 +339,7 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
 @_step
 @no_type_check
 def _squared_distance_of_box(boxes, node, x):
-    """Return what is never above the squared distance of a point in the box, as that rounds."""
+    """Return a number never above the squared distance of a point in the box, as that rounds."""
     bound = 0.0
     for c in range(len(x)):
         bound += _apart(x[c], x[c], boxes[node, 0, c], boxes[node, 1, c]) ** 2
@@ -419,10 +419,10 @@ def _sort_by_ranks(found, near, count, sorted_found, sorted_near):
 @_kernel
 @no_type_check
 def _common_root(boxes, at, queries, before, limit, low, high):
-    """Return a node that holds all neighbours of these queries, and within what they lie.
+    """Return a node that holds all neighbours of these queries, and how far they are at most.
 
-    They lie within that of the box around the queries: from the root it goes down as long as only
-    one child is as near. `limit` is the distance of the k-th neighbour of the query `before`.
+    From the root it goes down as long as only one child is within that distance of the box around
+    the queries. `limit` is the distance of the k-th neighbour of the query `before`.
     """
     most = 0.0
     for c in range(len(low)):
@@ -458,9 +458,9 @@ def _apart(low, high, least, most):
 @_kernel
 @no_type_check
 def _widened(limit, way, d):
-    """Return within what k others lie of a place, `limit` for one that is sqrt(way) from there.
+    """Return a distance within which k others lie of a query, if `limit` is one for another query.
 
-    With room for rounding, and for squares that underflow.
+    The queries are sqrt(way) apart. docs/proofs.md, section 5, derives the room for rounding.
     """
     return (limit + math.sqrt(way) + d * 2.0**-530) * (1 + (d + 8) * 2.0**-50)
 
@@ -468,5 +468,5 @@ def _widened(limit, way, d):
 @_kernel
 @no_type_check
 def _square_above(limit):
-    """Return what no square exceeds whose root, as rounded, is at most the limit."""
+    """Return a number that no square exceeds whose root, as rounded, is at most the limit."""
     return limit * limit * (1 + 2.0**-50) + 2.0**-1070
