@@ -80,6 +80,22 @@ def search_blocks(
     -----
     One pass over the blocks lists candidates by float32 products, one measures them, and one, in
     float64, searches again for the queries where rounding could have hidden a nearer row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.neighbors import search_blocks
+    >>> class Squares:
+    ...     centre, largest = torch.tensor([30.0]).double(), 81.0
+    ...     def __len__(self):
+    ...         return 10
+    ...     def take(self, rows):
+    ...         return rows.double().square()[:, None]
+    ...     gathered = take
+    ...     def each_range(self, work, row_bytes):
+    ...         work(0, 5), work(5, 10)
+    >>> search_blocks(Squares(), torch.tensor([3]), 2, memory=2**20)
+    tensor([[2, 4]])
     """
     indices = rows.new_empty((len(rows), k))
     length = min(len(blocks) - 1, k + SPARE_CANDIDATES)
