@@ -4,7 +4,7 @@ DATASET ?= digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHARED := -n auto --maxprocesses 4 --dist loadgroup
-KERNELS := $(addprefix tests/,base/test_locality.py $(addprefix dimension/test_,inertia.py inertia_small.py) $(addprefix neighbors/test_,shortlists.py tree.py))
+KERNELS := $(addprefix tests/,base/test_locality.py $(addprefix dimension/test_,inertia.py inertia_small.py) $(addprefix neighbors/test_,measuring.py shortlists.py tree.py))
 
 .PHONY: figures claims benchmark gpu test test-all fuzz clean
 

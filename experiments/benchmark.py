@@ -465,11 +465,11 @@ def products_floor(X: Points, k: int, device: str) -> float:
 
 
 def proposing_columns(X: Points, device: str) -> int:
-    """Count the columns that the products of all pairs have, less than features for a sketch."""
+    """Count the columns that the products of all pairs have, less than features for projections."""
     import numpy as np
     import torch
     from zmanifold._base.matmul import multiplies_slowly
-    from zmanifold.neighbors._projections import Sketch
+    from zmanifold.neighbors._projections import Projections
 
     n: int = X.shape[0]
     d: int = X.shape[1]
@@ -477,8 +477,8 @@ def proposing_columns(X: Points, device: str) -> int:
         return d
     some = np.random.default_rng(0).permutation(n)[:10_000]
     sample = torch.from_numpy(X[some] - X.mean(axis=0)).float()
-    sketch = Sketch.of(sample, max(NEIGHBORS) / n)
-    return d if sketch is None else sketch.points.shape[1]
+    projections = Projections.of(sample, max(NEIGHBORS) / n)
+    return d if projections is None else projections.points.shape[1]
 
 
 @cache

@@ -6,7 +6,7 @@ import torch
 import zmanifold as zm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zmanifold.neighbors._bounds import pair_distances
+from zmanifold.neighbors import pair_distances
 from zmanifold.neighbors.balls import count_memberships
 
 import oracles

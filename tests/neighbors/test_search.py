@@ -15,30 +15,33 @@ from sklearn.neighbors import NearestNeighbors
 from zmanifold._base import arrays
 from zmanifold._base import matmul as multiplying
 from zmanifold._base.errors import InputError
-from zmanifold.neighbors import _bfloat16 as halves
-from zmanifold.neighbors import _bounds as filtering
-from zmanifold.neighbors import _projections as sketches
+from zmanifold.neighbors import _bfloat16 as bfloat16
+from zmanifold.neighbors import _differences as differences
+from zmanifold.neighbors import _exhaustive as exhaustive
+from zmanifold.neighbors import _filter as filtering
+from zmanifold.neighbors import _measuring as measuring
+from zmanifold.neighbors import _projections as projections
+from zmanifold.neighbors import _rows as whole_rows
+from zmanifold.neighbors import _search as searches
 from zmanifold.neighbors import _shortlists as shortlists
-from zmanifold.neighbors import _tiles as products
+from zmanifold.neighbors import _tiles as tiling
 from zmanifold.neighbors import api as neighbors
 
 import oracles
 
 
-@pytest.fixture(params=["tiles", "sketches", "halves", "torch"])
+@pytest.fixture(params=["tiles", "projections", "bfloat16", "torch"])
 def by(request, monkeypatch):
     """All searches by products: those of a CPU, and that of a GPU run on the CPU."""
-    if request.param == "halves":
-        monkeypatch.setattr(products, "_halves_serve", lambda *_: True)
-        monkeypatch.setattr(products, "_mostly_proven", lambda *_: True)
-    if request.param == "sketches":
-        monkeypatch.setattr(products, "_sketches_serve", lambda *_: True)
-        monkeypatch.setattr(sketches, "_MOST_COST", math.inf)
+    if request.param == "bfloat16":
+        monkeypatch.setattr(tiling, "_bfloat16_pays", lambda _: True)
+        monkeypatch.setattr(tiling, "_mostly_proven", lambda *_: True)
+    if request.param == "projections":
+        monkeypatch.setattr(tiling, "_projections_pay", lambda _: True)
+        monkeypatch.setattr(projections, "_MOST_COST", math.inf)
     if request.param == "torch":
-        monkeypatch.setattr(
-            neighbors, "search_tiles", lambda *a, in_order: products.search_products(*a)
-        )
-        monkeypatch.setattr(products, "_nearest", products._nearest_by_torch)
+        monkeypatch.setattr(tiling, "search_tiles", whole_rows.search_rows)
+        monkeypatch.setattr(measuring, "measure_candidates", differences._write_nearest_by_torch)
     return request.param
 
 
@@ -182,7 +185,7 @@ def test_working_memory_bounds_the_buffers(monkeypatch, rng):
     tiles, lists, rows = [], [], []
     product, make, values = multiplying.product, shortlists.Shortlists.of, filtering.Filter.values
     monkeypatch.setattr(
-        products, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
+        tiling, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
     )
     monkeypatch.setattr(
         shortlists.Shortlists, "of", lambda q, c, **k: lists.append(q * c) or make(q, c, **k)
@@ -195,18 +198,16 @@ def test_working_memory_bounds_the_buffers(monkeypatch, rng):
     # Besides, a list's first limit comes from the products with some of the points.
     side = math.isqrt(2**20 // (16 * torch.get_num_threads()))
     assert sum(tiles) == 4000 * (4000 + min(side // 2, 4000 // 32))
-    monkeypatch.setattr(
-        neighbors, "search_tiles", lambda *a, in_order: products.search_products(*a)
-    )
+    monkeypatch.setattr(tiling, "search_tiles", whole_rows.search_rows)
     monkeypatch.setattr(
         filtering.Filter, "values",
-        lambda self, placed, out=None: rows.append(len(placed)) or values(self, placed, out),
+        lambda self, left, out=None: rows.append(len(left.matrix)) or values(self, left, out),
     )  # fmt: skip
     zm.kneighbors(X, 5, memory_limit=2**20)
     assert max(rows) * 4 * 4000 <= 2**20
 
 
-@pytest.mark.parametrize("by", ["tiles", "sketches", "halves"], indirect=True)
+@pytest.mark.parametrize("by", ["tiles", "projections", "bfloat16"], indirect=True)
 def test_mirrored_tiles(by, monkeypatch, rng):
     """Every point asks and tiles are small: each serves its rows and its columns."""
     X = np.concatenate([rng.normal(size=(400, 20)), np.repeat(rng.normal(size=(20, 20)), 5, 0)])
@@ -216,14 +217,14 @@ def test_mirrored_tiles(by, monkeypatch, rng):
     tiles = []
     product = multiplying.product
     monkeypatch.setattr(
-        products, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
+        tiling, "product", lambda a, b: tiles.append(len(a) * len(b)) or product(a, b)
     )
     for side in (7, 64):
-        monkeypatch.setattr(products, "_TILE_SIDE", side)
+        monkeypatch.setattr(tiling, "_TILE_SIDE", side)
         if 4 * torch.get_num_threads() * side < len(X):
             tiles.clear()
         np.testing.assert_array_equal(zm.kneighbors(X, 30)[1], expected)
-    monkeypatch.setattr(products, "_TILE_SIDE", 16)
+    monkeypatch.setattr(tiling, "_TILE_SIDE", 16)
     tiles.clear()
     asked = []
     ceiling = filtering.Filter.ceiling
@@ -232,14 +233,14 @@ def test_mirrored_tiles(by, monkeypatch, rng):
         lambda self, norms: asked.append((self, norms)) or ceiling(self, norms),
     )  # fmt: skip
     np.testing.assert_array_equal(zm.kneighbors(X, 30)[1], expected)
-    if by != "halves":
+    if by != "bfloat16":
         (points,), _ = arrays.rescaled(torch.from_numpy(X))
         used, norms = asked[0]
-        assert torch.equal(norms, used.placed(points)[1])
+        assert torch.equal(norms, used.left(points).sizes)
     n_strips = -(-len(X) // 16)
     # What bfloat16 leaves open is searched again.
     assert len(tiles) >= n_strips * (n_strips + 1) // 2
-    assert by == "halves" or len(tiles) == n_strips * (n_strips + 1) // 2
+    assert by == "bfloat16" or len(tiles) == n_strips * (n_strips + 1) // 2
 
 
 def test_ties_of_many_copies_stay_cheap_in_the_tree():
@@ -254,7 +255,7 @@ def test_ties_of_many_copies_stay_cheap_in_the_tree():
 def test_tree_and_products_agree(rng, monkeypatch):
     X = rng.normal(size=(400, 5))
     by_tree = zm.kneighbors(X, 20, device="cpu")
-    monkeypatch.setattr(filtering, "_TREE_MAX_DIM", 0)
+    monkeypatch.setattr(searches, "_TREE_MAX_DIM", 0)
     by_products = zm.kneighbors(X, 20, device="cpu")
     np.testing.assert_array_equal(by_tree[1], by_products[1])
     np.testing.assert_allclose(by_tree[0], by_products[0], rtol=1e-14)
@@ -321,8 +322,9 @@ def test_the_filters_bound_holds_for_every_pair(name, dtype):
     (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
     n = len(points)
     made = filtering.Filter.of(points, dtype, n, points)
-    placed, norms = made.placed(points)
-    assert torch.equal(placed, made.points)
+    placed = made.left(points)
+    norms = placed.sizes
+    assert torch.equal(placed.matrix, made.right.matrix)
     values = made.values(placed)
     true = (points[:, None] - points[None]).norm(dim=2)
     # Each pair in turn: at its own distance the point's value must not exceed the ceiling.
@@ -337,58 +339,59 @@ def test_the_filters_bound_holds_for_every_pair(name, dtype):
 
 @pytest.mark.parametrize("p", [1, 5, 12])
 @pytest.mark.parametrize("name", [*adversarial(), "planar"])
-def test_sketches_keep_within_the_filters_bound(name, p, rng):
-    """Along principal directions and others; of what a sketch holds whole, next to nothing more."""
+def test_projections_keep_within_the_filters_bound(name, p, rng):
+    """Along principal directions and others; a set that lies in these gains next to nothing."""
     sets = adversarial() | {"planar": rng.normal(size=(90, 2)) @ rng.normal(size=(2, 20))}
     (points,), _ = arrays.rescaled(torch.from_numpy(sets[name]))
     made = filtering.Filter.of(points, torch.float32, len(points), points)
-    placed, norms = made.placed(points)
+    left = made.left(points)
+    placed, norms = left.matrix, left.sizes
     true = (points[:, None] - points[None]).norm(dim=2)
     _, _, principal = np.linalg.svd(placed.double().numpy())
     others, _ = np.linalg.qr(rng.normal(size=(len(principal), p)))
     for directions in (principal[:p].T, others):
-        sketch = sketches.Sketch.along(torch.from_numpy(directions.copy()), placed)
-        assert torch.equal(sketch.placed(placed), sketch.points)
-        products_ = multiplying.product(sketch.points, sketch.points)
-        values = made.squares.double() - 2 * products_.double()
+        projected = projections.Projections.along(torch.from_numpy(directions.copy()), placed)
+        assert torch.equal(projected.placed(placed), projected.points)
+        products = multiplying.product(projected.points, projected.points)
+        values = made.squares.double() - 2 * products.double()
         for j in range(len(points)):
             assert (values[:, j] <= made.ceiling(norms).values(true[:, j])).all()
         if name == "planar" and directions is not others and p >= 2:
-            assert (values >= made.values(placed) - 1e-5).all()
+            assert (values >= made.values(left) - 1e-5).all()
 
 
 def test_directions_that_are_not_quite_orthonormal_lengthen_nothing(rng):
     directions = np.linalg.qr(rng.normal(size=(30, 6)))[0] + 1e-3 * rng.normal(size=(30, 6))
     points = torch.from_numpy(rng.normal(size=(40, 30))).float()
-    sketch = sketches.Sketch.along(torch.from_numpy(directions), points)
-    assert np.linalg.norm(sketch.basis.numpy(), 2) < 1
+    projected = projections.Projections.along(torch.from_numpy(directions), points)
+    assert np.linalg.norm(projected.basis.numpy(), 2) < 1
     exact = points.double() @ points.double().mT
-    assert (sketch.points.double() @ sketch.points.double().mT >= exact - 1e-5).all()
+    assert (projected.points.double() @ projected.points.double().mT >= exact - 1e-5).all()
 
 
-def test_sketches_are_made_where_they_spare_much(rng):
+def test_projections_are_made_where_they_spare_much(rng):
     steep = rng.normal(size=(3000, 100)) * np.arange(1, 101) ** -1.5
-    sketch = sketches.Sketch.of(torch.from_numpy(steep).float(), 0.005)
-    assert sketch is not None
-    assert 8 <= sketch.basis.shape[1] <= 25
-    assert sketch.points.shape == (3000, sketch.basis.shape[1] + 1)
+    projected = projections.Projections.of(torch.from_numpy(steep).float(), 0.005)
+    assert projected is not None
+    assert 8 <= projected.basis.shape[1] <= 25
+    assert projected.points.shape == (3000, projected.basis.shape[1] + 1)
     # In all directions alike, or with most points among the wanted, nothing is spared.
     alike = torch.from_numpy(rng.normal(size=(3000, 100))).float()
-    assert sketches.Sketch.of(alike, 0.005) is None
-    assert sketches.Sketch.of(torch.from_numpy(steep).float(), 0.5) is None
+    assert projections.Projections.of(alike, 0.005) is None
+    assert projections.Projections.of(torch.from_numpy(steep).float(), 0.5) is None
     # Too few features or points to leave any out.
-    assert sketches.Sketch.of(alike[:, :4], 0.005) is None
-    assert sketches.Sketch.of(alike[:1], 0.005) is None
+    assert projections.Projections.of(alike[:, :4], 0.005) is None
+    assert projections.Projections.of(alike[:1], 0.005) is None
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_sketches_are_for_large_searches_on_slow_processors(slow, monkeypatch):
-    monkeypatch.setattr(products, "multiplies_slowly", lambda: slow)
+def test_projections_are_for_large_searches_on_slow_processors(slow, monkeypatch):
+    monkeypatch.setattr(tiling, "multiplies_slowly", lambda: slow)
 
     def serve(n, d, q, memory=2**30):
         points = torch.empty(n, d, device="meta")
-        asked = products.Queries(points, torch.arange(q))
-        return products._sketches_serve(points, asked, memory)
+        asked = searches.Queries(points, torch.arange(q))
+        return tiling._projections_pay(searches.Search.of(points, asked, 1, memory=memory))
 
     assert serve(60_000, 784, 60_000) is slow
     assert serve(50_000, 3072, 50_000) is slow
@@ -399,15 +402,13 @@ def test_sketches_are_for_large_searches_on_slow_processors(slow, monkeypatch):
     assert not serve(60_000, 784, 60_000, 2**27)
 
 
-def test_a_sketch_spares_most_products(monkeypatch, rng):
+def test_projections_spare_most_products(monkeypatch, rng):
     X = rng.normal(size=(3000, 200)) * np.arange(1, 201) ** -1.5
     expected = zm.kneighbors(X, 20)
-    monkeypatch.setattr(products, "_sketches_serve", lambda *_: True)
+    monkeypatch.setattr(tiling, "_projections_pay", lambda _: True)
     widths = []
     product = multiplying.product
-    monkeypatch.setattr(
-        products, "product", lambda a, b: widths.append(a.shape[1]) or product(a, b)
-    )
+    monkeypatch.setattr(tiling, "product", lambda a, b: widths.append(a.shape[1]) or product(a, b))
     found = zm.kneighbors(X, 20)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
@@ -417,10 +418,11 @@ def test_a_sketch_spares_most_products(monkeypatch, rng):
 @pytest.mark.parametrize("name", adversarial())
 def test_the_bound_in_bfloat16_holds_for_every_pair(name):
     (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
-    made = halves.HalfFilter.of(points, points)
-    placed, sizes = made.placed(points)
-    assert torch.equal(placed, made.placed_points()[0])
-    values = -2 * multiplying.product(placed, made.points).double()
+    made = bfloat16.BFloat16Filter.of(points, points)
+    left = made.left(points)
+    sizes = left.sizes
+    assert torch.equal(left.matrix, made.mirrored().matrix)
+    values = -2 * multiplying.product(left.matrix, made.right.matrix).double()
     true = (points[:, None] - points[None]).norm(dim=2)
     for j in range(len(points)):
         assert (values[:, j] <= made.ceiling(sizes).values(true[:, j])).all()
@@ -445,16 +447,17 @@ def test_the_bound_in_bfloat16_holds_for_queries_that_are_no_rows():
         (1e-30 * rng.normal(size=(60, 20)), np.ones((3, 20))),
     ]:
         points, queries = torch.from_numpy(points), torch.from_numpy(queries)
-        made = halves.HalfFilter.of(points, queries)
-        placed, sizes = made.placed(queries)
-        values = -2 * multiplying.product(placed, made.points).double()
+        made = bfloat16.BFloat16Filter.of(points, queries)
+        left = made.left(queries)
+        sizes = left.sizes
+        values = -2 * multiplying.product(left.matrix, made.right.matrix).double()
         true = (queries[:, None] - points[None]).norm(dim=2)
         for j in range(len(points)):
             assert (values[:, j] <= made.ceiling(sizes).values(true[:, j])).all()
 
 
 @pytest.mark.parametrize("name", adversarial())
-@pytest.mark.parametrize("by", ["tiles", "sketches", "halves"], indirect=True)
+@pytest.mark.parametrize("by", ["tiles", "projections", "bfloat16"], indirect=True)
 def test_out_of_order_the_same_neighbours_are_found(name, by):
     """Few candidates are measured then: the others' values tell that they are nearer or farther."""
     (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
@@ -467,15 +470,15 @@ def test_out_of_order_the_same_neighbours_are_found(name, by):
         np.testing.assert_array_equal(found_i.sort(dim=1).values, expected_i.sort(dim=1).values)
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_bounds_turned_round(half):
+@pytest.mark.parametrize("narrow", [False, True])
+def test_bounds_turned_round(narrow):
     """Of values they give distances on the safe side, and hardly beyond."""
     (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()["gaussian"]))
-    if half:
-        made = halves.HalfFilter.of(points, points)
+    if narrow:
+        made = bfloat16.BFloat16Filter.of(points, points)
     else:
         made = filtering.Filter.of(points, torch.float32, len(points), points)
-    _, sizes = made.placed_points()
+    sizes = made.mirrored().sizes
     distances = (points[0] - points).norm(dim=1)
     for bound in (made.ceiling(sizes), made.floor(sizes)):
         values = bound.values(distances)
@@ -491,11 +494,11 @@ def test_products_in_bfloat16_leave_little_to_be_searched_again(queries, monkeyp
     X = rng.normal(size=(3000, 200)) * np.arange(1, 201) ** -0.7
     expected = zm.kneighbors(X, 20, queries=queries)
     again = []
-    single = products._search_in_single
+    in_float32 = tiling._search_in_float32
     monkeypatch.setattr(
-        products, "_search_in_single", lambda *a: again.append(len(a[1])) or single(*a)
+        tiling, "_search_in_float32", lambda s: again.append(len(s.queries)) or in_float32(s)
     )
-    monkeypatch.setattr(products, "_halves_serve", lambda *_: True)
+    monkeypatch.setattr(tiling, "_bfloat16_pays", lambda _: True)
     found = zm.kneighbors(X, 20, queries=queries)
     assert sum(again) < 0.1 * len(found[0])
     np.testing.assert_array_equal(found[0], expected[0])
@@ -512,12 +515,13 @@ def test_products_in_bfloat16_leave_little_to_be_searched_again(queries, monkeyp
 
 @pytest.mark.parametrize(("able", "tiles"), [(False, False), (True, False), (True, True)])
 def test_products_in_bfloat16_are_for_many_queries_and_features(able, tiles, monkeypatch):
-    monkeypatch.setattr(products, "multiplies_halves", lambda: able)
-    monkeypatch.setattr(products, "multiplies_half_tiles", lambda: tiles)
+    monkeypatch.setattr(tiling, "multiplies_halves", lambda: able)
+    monkeypatch.setattr(tiling, "multiplies_half_tiles", lambda: tiles)
 
     def serve(n, d, q):
         points = torch.empty(n, d, device="meta")
-        return products._halves_serve(points, products.Queries(points, torch.arange(q)))
+        asked = searches.Queries(points, torch.arange(q))
+        return tiling._bfloat16_pays(searches.Search.of(points, asked, 1, memory=2**30))
 
     assert serve(60_000, 784, 60_000) is able
     assert serve(50_000, 3072, 5_000) is able
@@ -527,15 +531,15 @@ def test_products_in_bfloat16_are_for_many_queries_and_features(able, tiles, mon
     assert not serve(5_000, 784, 5_000)
 
 
-@pytest.mark.parametrize("by", ["tiles", "sketches", "halves"], indirect=True)
+@pytest.mark.parametrize("by", ["tiles", "projections", "bfloat16"], indirect=True)
 def test_first_limits_that_were_too_low(by, monkeypatch, rng):
     X = rng.normal(size=(900, 20))
     expected_d, expected_i = oracles.neighbors(X, 30)
     short = []
-    undecided = products._search_undecided
-    monkeypatch.setattr(products, "_safe_rank", lambda expected: 1)
+    search_again = exhaustive.search_exhaustively
+    monkeypatch.setattr(tiling, "_safe_rank", lambda expected: 1)
     monkeypatch.setattr(
-        products, "_search_undecided", lambda *a: short.append(len(a[2])) or undecided(*a)
+        tiling, "search_exhaustively", lambda *a: short.append(len(a[1])) or search_again(*a)
     )
     distances, indices = zm.kneighbors(X, 30)
     assert short[0] > 100
@@ -547,9 +551,13 @@ def test_lists_that_were_kept_too_short_still_bound_the_distance(monkeypatch, rn
     """What is searched again need not look at every point."""
     points = torch.from_numpy(rng.normal(size=(3000, 20)))
     bounds = []
-    monkeypatch.setattr(products, "_TILE_SIDE", 64)
-    monkeypatch.setattr(products, "_safe_rank", lambda expected: math.ceil(expected))
-    monkeypatch.setattr(products, "_search_undecided", lambda *a: bounds.append(a[3][a[2], -1]))
+    monkeypatch.setattr(tiling, "_TILE_SIDE", 64)
+    monkeypatch.setattr(tiling, "_safe_rank", lambda expected: math.ceil(expected))
+    monkeypatch.setattr(
+        tiling,
+        "search_exhaustively",
+        lambda search, left: bounds.append(search.distances[left, -1]),
+    )
     rows = torch.arange(len(points))
     neighbors.search(points, 30, rows=rows, farthest_only=True, in_order=False, memory=2**26)
     assert len(bounds[0]) > 1000
@@ -558,7 +566,7 @@ def test_lists_that_were_kept_too_short_still_bound_the_distance(monkeypatch, rn
 
 def test_first_limits_are_seldom_too_low():
     for expected in (0.01, 0.5, 3.0, 20.0, 100.0):
-        assert poisson.sf(products._safe_rank(expected) - 1, expected) < 1e-4
+        assert poisson.sf(tiling._safe_rank(expected) - 1, expected) < 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -574,8 +582,8 @@ def test_the_filters_bounds_hold_for_queries_that_are_no_rows(dtype):
     ]:
         points, queries = torch.from_numpy(points), torch.from_numpy(queries)
         made = filtering.Filter.of(points, dtype, len(points), queries)
-        placed, norms = made.placed(queries)
-        values = made.values(placed)
+        placed = made.left(queries)
+        norms, values = placed.sizes, made.values(placed)
         true = (queries[:, None] - points[None]).norm(dim=2)
         for j in range(len(points)):
             assert (values[:, j] <= made.ceiling(norms).values(true[:, j])).all()
@@ -584,11 +592,11 @@ def test_the_filters_bounds_hold_for_queries_that_are_no_rows(dtype):
 
 def test_undecided_rows_are_searched_again(by, monkeypatch):
     calls = []
-    original = products._search_undecided
-    monkeypatch.setattr(
-        products, "_search_undecided",
-        lambda *a: (calls.append(len(a[2])), original(*a)),
-    )  # fmt: skip
+    original = exhaustive.search_exhaustively
+    for module in (tiling, whole_rows):
+        monkeypatch.setattr(
+            module, "search_exhaustively", lambda *a: (calls.append(len(a[1])), original(*a))
+        )
     X = adversarial()["constant"]
     zm.kneighbors(X, 5)
     assert calls == [len(X)]
@@ -600,7 +608,7 @@ def test_undecided_rows_are_searched_again(by, monkeypatch):
 def test_many_copies_stay_cheap():
     """All 6,000 rows alike: only k + 1 copies may be compared, not 6,000 x 6,000 rows."""
     X = torch.ones(6000, 64)
-    assert len(products._first_copies(X, 9)) == 9
+    assert len(exhaustive._first_copies(X, 9)) == 9
     distances, indices = zm.kneighbors(X, 8)
     assert (distances == 0).all()
     assert indices[0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -610,7 +618,7 @@ def test_many_copies_stay_cheap():
 def test_group_minima_select_the_smallest():
     values = torch.randint(0, 40, (30, 240), generator=torch.Generator().manual_seed(0)).float()
     for count, groups_of in ((1, 4), (7, 6), (20, 12), (100, 5)):
-        kept, columns = products._smallest(values, count, groups_of)
+        kept, columns = whole_rows._smallest(values, count, groups_of)
         expected = values.sort(dim=1).values[:, :count]
         assert torch.equal(kept.sort(dim=1).values, expected)
         assert torch.equal(values.gather(1, columns), kept)
@@ -630,7 +638,7 @@ def test_precision_setting_is_restored_and_not_used(by, rng, monkeypatch):
 
         return wrapper
 
-    monkeypatch.setattr(products, "product", seen(product))
+    monkeypatch.setattr(tiling, "product", seen(product))
     monkeypatch.setattr(filtering.Filter, "values", seen(values))
     torch.set_float32_matmul_precision("medium")
     try:

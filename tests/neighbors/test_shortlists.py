@@ -6,8 +6,6 @@ import torch
 from zmanifold.neighbors import _shortlists as shortlists
 from zmanifold.neighbors._tiles import _safe_rank
 
-import oracles
-
 
 def smallest(values, length):
     return np.sort(values, axis=1)[:, :length]
@@ -30,10 +28,10 @@ def test_the_smallest_of_all_tiles(length, width, levels):
         for rows in (slice(0, 11), slice(11, q)):
             part = slice(first, min(first + width, n))
             tile = np.ascontiguousarray(products[rows, part])
-            offer = lists.offer
+            insert = lists.insert
             if rng.random() < 0.5:
-                offer, tile = lists.offer_transposed, np.ascontiguousarray(tile.T)
-            offer(tile, squares[part], rows.start, first, own[rows])
+                insert, tile = lists.insert_transposed, np.ascontiguousarray(tile.T)
+            insert(tile, squares[part], rows.start, first, own[rows])
     lists.finish(slice(0, q))
     kept = np.sort(lists.values[:, :length], axis=1)
     np.testing.assert_array_equal(kept, smallest(values, length))
@@ -46,33 +44,33 @@ def test_the_smallest_of_all_tiles(length, width, levels):
         assert kept[i, -1] <= lists.limits[i]
 
 
-@pytest.mark.parametrize("side", ["offer", "offer_transposed", "guess"])
+@pytest.mark.parametrize("side", ["insert", "insert_transposed", "estimate_limits"])
 def test_tiles_of_bfloat16_are_read_as_their_bits(side, rng):
     q, n, length = 30, 403, 9
     products = torch.from_numpy(rng.normal(size=(q, n)).astype(np.float32)).bfloat16()
-    if side == "offer_transposed":
+    if side == "insert_transposed":
         products = products.T.contiguous()
-    squares = rng.normal(size=len(products) if side == "offer_transposed" else n)
+    squares = rng.normal(size=len(products) if side == "insert_transposed" else n)
     made = []
     for tile in products.float().numpy(), products.view(torch.uint16).numpy():
         lists = shortlists.Shortlists.of(q, length)
-        given = (length,) if side == "guess" else (0, np.arange(q))
+        given = (length,) if side == "estimate_limits" else (0, np.arange(q))
         getattr(lists, side)(tile, squares.astype(np.float32), 0, *given)
-        if side != "guess":
+        if side != "estimate_limits":
             lists.finish(slice(0, q))
             assert (lists.counts == length).all()
         made.append(lists)
-    single, half = made
-    np.testing.assert_array_equal(single.limits, half.limits)
-    if side != "guess":
-        np.testing.assert_array_equal(single.columns[:, :length], half.columns[:, :length])
-        np.testing.assert_array_equal(single.values[:, :length], half.values[:, :length])
+    single, narrow = made
+    np.testing.assert_array_equal(single.limits, narrow.limits)
+    if side != "estimate_limits":
+        np.testing.assert_array_equal(single.columns[:, :length], narrow.columns[:, :length])
+        np.testing.assert_array_equal(single.values[:, :length], narrow.values[:, :length])
 
 
 @pytest.mark.parametrize("excess", [0.0, 0.5, 1e4])
-@pytest.mark.parametrize("side", ["offer", "offer_transposed"])
+@pytest.mark.parametrize("side", ["insert", "insert_transposed"])
 @pytest.mark.parametrize("own", [False, True])
-def test_the_smallest_of_tiles_of_sketches(side, excess, own, rng):
+def test_the_smallest_of_tiles_of_projections(side, excess, own, rng):
     """Products that are too large by any amount: values are those of the points themselves."""
     q, n, d, width, length = 15, 500, 6, 70, 20
     at = rng.integers(-4, 5, (q, d)).astype(np.float32)
@@ -83,13 +81,15 @@ def test_the_smallest_of_tiles_of_sketches(side, excess, own, rng):
     rows = np.arange(q) if own else np.full(q, -1)
     if own:
         values[rows, rows] = np.inf
-    sketched = products + (excess * rng.random((q, n))).astype(np.float32)
+    projected = products + (excess * rng.random((q, n))).astype(np.float32)
     lists = shortlists.Shortlists.of(q, length)
     for first in rng.permutation(np.arange(0, n, width)):
         part = slice(first, min(first + width, n))
-        tile = np.ascontiguousarray(sketched[:, part] if side == "offer" else sketched[:, part].T)
+        tile = np.ascontiguousarray(
+            projected[:, part] if side == "insert" else projected[:, part].T
+        )
         getattr(lists, side)(
-            tile, squares[part], 0, first, rows, sketched=(at, points[part]),
+            tile, squares[part], 0, first, rows, unprojected=(at, points[part]),
         )  # fmt: skip
     lists.finish(slice(0, q))
     kept = np.sort(lists.values[:, :length], axis=1)
@@ -99,7 +99,7 @@ def test_the_smallest_of_tiles_of_sketches(side, excess, own, rng):
 
 
 @pytest.mark.parametrize("levels", [3, 40, 10**6])
-@pytest.mark.parametrize("side", ["offer", "offer_transposed"])
+@pytest.mark.parametrize("side", ["insert", "insert_transposed"])
 def test_lists_are_kept_short_while_few_columns_were_seen(levels, side):
     """Of columns in random order; equal values, of which many come later, are not missed."""
     rng = np.random.default_rng(levels)
@@ -110,7 +110,7 @@ def test_lists_are_kept_short_while_few_columns_were_seen(levels, side):
     for first in range(0, n, width):
         tile = np.ascontiguousarray(products[:, first : first + width])
         keep = min(length, _safe_rank(length * (first + width) / n))
-        given = tile if side == "offer" else np.ascontiguousarray(tile.T)
+        given = tile if side == "insert" else np.ascontiguousarray(tile.T)
         getattr(lists, side)(given, np.zeros(width, np.float32), 0, first, np.full(q, -1), keep)
         counts.append(lists.counts.max())
     lists.finish(slice(0, q))
@@ -121,51 +121,31 @@ def test_lists_are_kept_short_while_few_columns_were_seen(levels, side):
         assert counts[2] <= 1.25 * _safe_rank(length * 3 * width / n) < length / 2
 
 
-def test_lists_are_dealt_to_their_queries(rng):
+def test_lists_are_scattered_to_their_queries(rng):
     products = rng.normal(size=(9, 30)).astype(np.float32)
-    lists, dealt = shortlists.Shortlists.of(9, 12), shortlists.Shortlists.of(9, 12, spare=False)
+    lists, scattered = shortlists.Shortlists.of(9, 12), shortlists.Shortlists.of(9, 12, spare=False)
     rows, names = rng.permutation(9), rng.permutation(30)
-    lists.offer(products, np.zeros(30, np.float32), 0, 0, np.full(9, -1))
+    lists.insert(products, np.zeros(30, np.float32), 0, 0, np.full(9, -1))
     lists.limits[3], lists.counts[3] = 0, 5
     lists.finish(slice(0, 9))
-    lists.deal(slice(0, 9), rows, names, dealt)
+    lists.scatter(slice(0, 9), rows, names, scattered)
     for i, row in enumerate(rows):
         found = lists.columns[i, :12]
         expected = np.where(found >= 0, names[found], -1)
-        np.testing.assert_array_equal(dealt.columns[row], expected)
-        np.testing.assert_array_equal(dealt.values[row], lists.values[i, :12])
-        assert (dealt.counts[row], dealt.limits[row]) == (lists.counts[i], lists.limits[i])
-    assert (dealt.columns[rows[3]] == -1).sum() == 7
+        np.testing.assert_array_equal(scattered.columns[row], expected)
+        np.testing.assert_array_equal(scattered.values[row], lists.values[i, :12])
+        assert (scattered.counts[row], scattered.limits[row]) == (lists.counts[i], lists.limits[i])
+    assert (scattered.columns[rows[3]] == -1).sum() == 7
 
 
 @pytest.mark.parametrize("rank", [1, 9, 64])
-def test_guessed_limits(rank, rng):
+def test_estimated_limits(rank, rng):
     """Below them there are as many columns as promised, and hardly more."""
     tile, squares = rng.normal(size=(50, 515)), rng.normal(size=515)
     tile, squares = tile.astype(np.float32), squares.astype(np.float32)
     lists = shortlists.Shortlists.of(60, 200)
-    lists.guess(tile, squares, 10, rank)
+    lists.estimate_limits(tile, squares, 10, rank)
     below = (squares - 2 * tile < lists.limits[10:, None]).sum(axis=1)
     assert (below >= rank).all()
     assert (below.mean() < 1.2 * rank + 1) or rank == 64
     assert np.isinf(lists.limits[:10]).all()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("padding", [0, 5])
-def test_measuring_against_the_loop(dtype, padding, rng):
-    X = (100 + rng.normal(size=(60, 11))).astype(dtype)
-    X[10:20] = X[30:40]
-    candidates = np.stack([rng.permutation(np.delete(np.arange(60), i)) for i in range(60)])
-    candidates = np.insert(candidates, rng.integers(0, 59, padding), -1, axis=1)
-    expected_d, expected_i = oracles.neighbors(X, 25)
-    order = rng.permutation(60)
-    distances, indices = np.empty((60, 25)), np.empty((60, 25), np.int64)
-    shortlists.measure(X, X, candidates, order, distances, indices)
-    np.testing.assert_array_equal(indices, expected_i)
-    np.testing.assert_allclose(distances, expected_d, rtol=1e-13)
-    farthest, again = np.empty((60, 1)), np.empty((60, 25), np.int64)
-    shortlists.measure(X, X, candidates, order, farthest, again, in_order=False)
-    np.testing.assert_array_equal(farthest[:, 0], distances[:, -1])
-    np.testing.assert_array_equal(again[:, -1], indices[:, -1])
-    np.testing.assert_array_equal(np.sort(again), np.sort(indices))

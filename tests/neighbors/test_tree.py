@@ -78,33 +78,3 @@ def test_every_point_is_in_one_leaf_and_its_boxes(n, rng):
         cut = tree.boxes[left, 1, axis], tree.boxes[left + 1, 0, axis]
         assert cut[0] <= cut[1]
         assert tuple(tree.cuts[left // 2]) == cut
-
-
-@pytest.mark.parametrize("levels", [1, 2, 40, 10**9])
-@pytest.mark.parametrize("count", [1, 2, 16, 17, 40, 500])
-def test_sorting(count, levels):
-    rng = np.random.default_rng(count)
-    found = rng.integers(0, levels, count) / 7.0
-    near = rng.permutation(count)
-    order = np.lexsort((near, found))
-    for k in {1, count // 2 + 1, count}:
-        out, rows, ends = np.empty(count), np.empty(count, np.int64), np.empty(count + 1, np.int64)
-        trees._sort_first(found, near, count, k, True, out, rows, ends)
-        np.testing.assert_array_equal(out[:k], found[order][:k])
-        np.testing.assert_array_equal(rows[:k], near[order][:k])
-        # The k smallest are there, the largest of them in the k-th place.
-        trees._sort_first(found, near, count, k, False, out, rows, ends)
-        assert (out[k - 1], rows[k - 1]) == (found[order][k - 1], near[order][k - 1])
-        assert set(rows[:k]) == set(near[order][:k])
-        np.testing.assert_array_equal(np.sort(out[:k]), found[order][:k])
-
-
-@pytest.mark.parametrize("gap", [5e-324, 1e-300, 1e300])
-def test_sorting_distances_of_any_size(gap):
-    """Buckets are as wide as the range over their number, where that is a number."""
-    found = np.r_[np.zeros(20), np.full(20, gap)]
-    near = np.arange(40)[::-1].copy()
-    out, rows, ends = np.empty(40), np.empty(40, np.int64), np.empty(41, np.int64)
-    trees._sort_first(found, near, 40, 40, True, out, rows, ends)
-    np.testing.assert_array_equal(out, found)
-    np.testing.assert_array_equal(rows, np.r_[20:40, 0:20])

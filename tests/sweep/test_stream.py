@@ -19,7 +19,7 @@ from zmanifold._base.memory import streaming_memory
 from zmanifold.dimension.fo import FukunagaOlsen, fukunaga_olsen
 from zmanifold.dimension.neighborhoods import greatest_norm
 from zmanifold.mixers.batches import Batches
-from zmanifold.neighbors._tiles import SPARE_CANDIDATES
+from zmanifold.neighbors._proposals import SPARE_CANDIDATES
 from zmanifold.neighbors.api import search
 from zmanifold.sweep import plan as sweep
 from zmanifold.sweep import stream as streams

@@ -1,8 +1,9 @@
 """Exact nearest neighbours: without the point itself, ties by row number, memory bounded.
 
-Points come in, distances and row numbers go out. Open `api` first: it chooses between the k-d tree
-(up to 12 features on a CPU), tiles of float32 or bfloat16 products (CPU) and whole rows of products
-(GPU). Products only propose candidates; a bound on their rounding proves that none is missing.
+Points come in, distances and row numbers go out. Open `api` first: it makes a `Search` and hands it
+to the k-d tree (up to 12 features on a CPU), to tiles of products (CPU) or to rows of products
+(GPU). A `Proposal` (float32, bfloat16 or projections) multiplies and lists candidates; its bound,
+derived in docs/proofs.md, proves that none is missing. `blocks` searches sets that are not held.
 """
 
 import lazy_loader

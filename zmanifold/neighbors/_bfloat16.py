@@ -1,4 +1,4 @@
-"""A first sieve in bfloat16, whose products some CPUs form twice as fast as those in float32."""
+"""Products in bfloat16 that propose candidates: some CPUs form them twice as fast as in float32."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from torch import Tensor
 
 from zmanifold._base.parallel import run_chunks
 from zmanifold._base.rounding import UNIT_ROUNDOFF, sum_error
-from zmanifold.neighbors._bounds import CACHE_BYTES, Bound, Filter
+from zmanifold.neighbors._bounds import Bound
+from zmanifold.neighbors._filter import Filter
+from zmanifold.neighbors._proposals import CACHE_BYTES, SPARE_CANDIDATES, Factor
 
-__all__ = ["HalfFilter"]
+__all__ = ["BFloat16Filter"]
 
 # Into so many columns half a squared norm is split: their rounding is that of float32.
 _PARTS = 3
 
 
 @dataclass(frozen=True)
-class HalfFilter:
+class BFloat16Filter:
     """Points centred, scaled and rounded to bfloat16, where a product proposes candidates.
 
     Half the squared norms are columns of their own: for query q and point j the product gives
@@ -34,7 +36,7 @@ class HalfFilter:
     points : torch.Tensor of shape (n, d + 6)
         The right-hand side of products.
     squares : torch.Tensor of shape (n,)
-        Zeros: what `Filter` adds to a product is in it already.
+        Zeros: the products contain the squared norms.
     sizes : torch.Tensor of shape (n, 2)
         The rounded points' norms, and how far from them the points are.
     """
@@ -50,21 +52,29 @@ class HalfFilter:
         points: Float[Tensor, "n d"],
         queries: Float[Tensor, "m d"],
         order: Int64[Tensor, " n"] | None = None,
-    ) -> HalfFilter:
+    ) -> BFloat16Filter:
         """Build it for these queries; its points are these in the given order of their rows."""
         frame = Filter.frame_of(points, torch.float32, queries)
-        placed, sizes = _placed(frame, points, order)
-        return cls(frame, _swapped(placed), points.new_zeros(len(points)).float(), sizes)
+        placed = _left(frame, points, order)
+        squares = points.new_zeros(len(points)).float()
+        return cls(frame, _swapped(placed.matrix), squares, placed.sizes)
 
-    def placed(
-        self, points: Float[Tensor, "q d"]
-    ) -> tuple[BFloat16[Tensor, "q e"], Float64[Tensor, "q 2"]]:
-        """Return the left-hand side of products, and the sizes, of queries."""
-        return _placed(self.frame, points)
+    def left(self, queries: Float[Tensor, "q d"]) -> Factor:
+        """Return queries as the left-hand side of products, with their sizes."""
+        return _left(self.frame, queries)
 
-    def placed_points(self) -> tuple[BFloat16[Tensor, "n e"], Float64[Tensor, "n 2"]]:
-        """Return the same of the points themselves."""
-        return _swapped(self.points), self.sizes
+    @property
+    def right(self) -> Factor:
+        """The points, with their sizes."""
+        return Factor(self.points, self.sizes)
+
+    def mirrored(self) -> Factor:
+        """Return the points as the left-hand side of products."""
+        return Factor(_swapped(self.points), self.sizes)
+
+    def spare(self, k: int) -> int:
+        """Tell how many candidates more than k neighbours are to be kept."""
+        return SPARE_CANDIDATES + k // 3
 
     def ceiling(self, sizes: Float64[Tensor, "q 2"]) -> Bound:
         """Return values that no point within given distances of the queries exceeds."""
@@ -75,41 +85,44 @@ class HalfFilter:
         return self._bound(sizes, -1)
 
     def _bound(self, sizes: Float64[Tensor, "q 2"], side: int) -> Bound:
+        # docs/proofs.md, section 2, derives each term.
         d = self.points.shape[1] - 2 * _PARTS
-        norms, moved = sizes.unbind(dim=1)
-        radius, moved_most = self.sizes.amax(dim=0).tolist()
+        norms, lost = sizes.unbind(dim=1)
+        radius, lost_most = self.sizes.amax(dim=0).tolist()
         single = UNIT_ROUNDOFF[torch.float32]
-        # Centring, rounding to float32 and then to bfloat16; what is next to nothing may vanish.
-        moved = moved + moved_most + 2.1 * single * (norms + radius) + d * 2.0**-100
-        # The parts of a squared norm add up to it but for their rounding.
+        # What rounding to bfloat16 loses, what centring and float32 lose, and underflow.
+        moved = lost + lost_most + 2.1 * single * (norms + radius) + d * 2.0**-100
+        # The float32 sum, the parts of the squared norms, and underflow.
         error = 1.01 * sum_error(d + 10, single) * (norms + radius).square() + d * 2.0**-100
-        half = 1.01 * UNIT_ROUNDOFF[torch.bfloat16]
+        # The product's own rounding to bfloat16.
+        relative = 1.01 * UNIT_ROUNDOFF[torch.bfloat16]
         slope = (1 + side * (d + 8) * 2.0**-52) / self.frame.scale
-        return Bound(side, slope, side * moved, 1 + side * half, side * (1 + half) * error)
+        growth, offset = 1 + side * relative, side * (1 + relative) * error
+        return Bound(side, slope, side * moved, growth, offset)
 
 
-def _placed(
+def _left(
     frame: Filter, points: Float[Tensor, "q d"], order: Int64[Tensor, " q"] | None = None
-) -> tuple[BFloat16[Tensor, "q e"], Float64[Tensor, "q 2"]]:
+) -> Factor:
     q, d = points.shape
-    placed = points.new_empty((q, d + 2 * _PARTS), dtype=torch.bfloat16)
+    matrix = points.new_empty((q, d + 2 * _PARTS), dtype=torch.bfloat16)
     sizes = points.new_empty((q, 2), dtype=torch.float64)
 
     def work(part: slice) -> None:
         single = frame.moved(points[part if order is None else order[part]])
-        half = single.bfloat16()
-        placed[part, :d] = half
-        sizes[part, 0] = torch.linalg.vector_norm(half, dim=1, dtype=torch.float64)
-        lost = single - half.float()
+        rounded = single.bfloat16()
+        matrix[part, :d] = rounded
+        sizes[part, 0] = torch.linalg.vector_norm(rounded, dim=1, dtype=torch.float64)
+        lost = single - rounded.float()
         sizes[part, 1] = torch.linalg.vector_norm(lost, dim=1, dtype=torch.float64)
         rest = sizes[part, 0].square() / 2
         for column in range(d, d + _PARTS):
-            placed[part, column] = rest.bfloat16()
-            rest = rest - placed[part, column].double()
-        placed[part, d + _PARTS :] = 1
+            matrix[part, column] = rest.bfloat16()
+            rest = rest - matrix[part, column].double()
+        matrix[part, d + _PARTS :] = 1
 
     run_chunks(work, q, CACHE_BYTES // (24 * d), points.device)
-    return placed, sizes
+    return Factor(matrix, sizes)
 
 
 def _swapped(placed: BFloat16[Tensor, "n e"]) -> BFloat16[Tensor, "n e"]:

@@ -1,4 +1,4 @@
-"""Points in fewer columns, whose products are no less than theirs: a first sieve."""
+"""Products of projections on principal directions, which bound those of the points themselves."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from zmanifold._base.parallel import run_chunks
-from zmanifold.neighbors._bounds import CACHE_BYTES
+from zmanifold.neighbors._filter import Filter
+from zmanifold.neighbors._proposals import CACHE_BYTES, Factor
 
-__all__ = ["MOST_COLUMNS", "Sketch"]
+__all__ = ["MOST_COLUMNS", "ProjectionFilter", "Projections"]
 
 # Shares of the features that are tried as numbers of directions, and the most of these.
 _SHARES = (1 / 12, 1 / 8, 1 / 6, 1 / 4)
 MOST_COLUMNS = 256
 
-# Of so many points the directions are the principal ones, and of some of them it is tried what a
-# sketch spares.
+# The directions are the principal ones of so many points. With some of these as queries the share
+# of products that projections spare is estimated.
 _SAMPLED, _TRIED = 2048, 128
 
-# What passes is multiplied by itself, which takes so many times as long as among all others. A
-# sketch that takes more than this of the time without it is not worth its making.
-_ALONE = 16
+# The product of a single pair takes so many times as long as one of a tile. Projections must take
+# at most this share of the time without them.
+_SINGLE_PAIR_COST = 16
 _MOST_COST = 0.7
 
 
 @dataclass(frozen=True)
-class Sketch:
+class Projections:
     """A linear map to fewer columns that lengthens nothing, and a column for what it leaves out.
 
     With z = B'x and r = sqrt(|x|^2 - |z|^2), where B has a spectral norm of at most 1, x'y is at
-    most z_x'z_y + r_x r_y (Cauchy and Schwarz, for the form I - BB'). What rounding to float32
-    takes away, the bound of `Filter` allows for: its products have at least four terms more.
+    most z_x'z_y + r_x r_y (Cauchy and Schwarz, for the form I - BB').
 
     Attributes
     ----------
@@ -47,9 +47,10 @@ class Sketch:
     Examples
     --------
     >>> import torch
-    >>> from zmanifold.neighbors._projections import Sketch
+    >>> from zmanifold.neighbors._projections import Projections
     >>> points = torch.tensor([[3.0, 4.0, 0.0], [0.0, 1.0, 0.0]])
-    >>> Sketch.along(torch.tensor([[1.0], [0.0], [0.0]]).double(), points).points.round(decimals=3)
+    >>> basis = torch.tensor([[1.0], [0.0], [0.0]]).double()
+    >>> Projections.along(basis, points).points.round(decimals=3)
     tensor([[3., 4.],
             [0., 1.]])
     """
@@ -58,15 +59,16 @@ class Sketch:
     points: Float32[Tensor, "n e"]
 
     @classmethod
-    def along(cls, basis: Float64[Tensor, "d p"], points: Float32[Tensor, "n d"]) -> Sketch:
-        """Make one with directions that are orthonormal up to their rounding."""
+    def along(cls, basis: Float64[Tensor, "d p"], points: Float32[Tensor, "n d"]) -> Projections:
+        """Project on directions that are orthonormal up to their rounding."""
         d, p = basis.shape
         apart = torch.linalg.matrix_norm(basis.mT @ basis - torch.eye(p, dtype=torch.float64))
+        # The spectral norm is at most sqrt(1 + |B'B - I|), and the last term covers rounding.
         basis = basis / math.sqrt(1 + float(apart) + d * p * 2.0**-52)
         return cls(basis, _columns(basis, points))
 
     @classmethod
-    def of(cls, points: Float32[Tensor, "n d"], share: float) -> Sketch | None:
+    def of(cls, points: Float32[Tensor, "n d"], share: float) -> Projections | None:
         """Choose the directions, or find that no choice spares much.
 
         Parameters
@@ -74,7 +76,7 @@ class Sketch:
         points : torch.Tensor of shape (n, d)
             Centred, in random order.
         share : float
-            Of all points, those that are to be found for each.
+            The share of all points that a candidate list holds.
         """
         from sklearn.utils.extmath import randomized_svd
 
@@ -89,7 +91,7 @@ class Sketch:
         directions = torch.from_numpy(np.ascontiguousarray(found.T))
         squares = exact.square().sum(dim=1)
         tried = slice(None, None, max(1, m // _TRIED))
-        # Of its own neighbours each is the first; limits are wider until the last have been seen.
+        # A query is its own first neighbour. A list's limit is wider until all points were seen.
         rank = min(1 + math.ceil(1.5 * share * m), m)
         values = squares - 2 * exact[tried] @ exact.mT
         limits = values.kthvalue(rank, dim=1, keepdim=True).values
@@ -97,7 +99,7 @@ class Sketch:
         def cost(p: int) -> float:
             columns = cls.along(directions[:, :p], sample).points.double()
             passing = squares - 2 * columns[tried] @ columns.mT < limits
-            return (p + 1) / d + _ALONE * float(passing.double().mean())
+            return (p + 1) / d + _SINGLE_PAIR_COST * float(passing.double().mean())
 
         costs = {p: cost(p) for p in sorted(sizes)}
         best = min(costs, key=costs.__getitem__)
@@ -108,12 +110,32 @@ class Sketch:
         return _columns(self.basis, points)
 
 
+@dataclass(frozen=True)
+class ProjectionFilter(Filter):
+    """A float32 filter of whose products only those are formed that projections leave open.
+
+    The filter's own bounds hold: docs/proofs.md, section 3.
+    """
+
+    projections: Projections
+
+    @property
+    def right(self) -> Factor:
+        """The projections of the points, and the points."""
+        return Factor(self.projections.points, self.norms, self.points)
+
+    def left(self, queries: Float[Tensor, "q d"]) -> Factor:
+        """Return the projections of queries, and the queries."""
+        placed = super().left(queries)
+        return Factor(self.projections.placed(placed.matrix), placed.sizes, placed.matrix)
+
+
 def _columns(
     basis: Float64[Tensor, "d p"], points: Float32[Tensor, "q d"]
 ) -> Float32[Tensor, "q e"]:
     d, p = basis.shape
     out = points.new_empty((len(points), p + 1))
-    # Of |x|^2, what |z|^2 may have gained by rounding in float64.
+    # Rounding in float64 adds at most this share of |x|^2 to |z|^2: docs/proofs.md, section 3.
     gained = d * math.sqrt(p) * 2.0**-50
 
     def work(part: slice) -> None:

@@ -9,11 +9,14 @@ from typing import no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
+from numba import njit
 
 from zmanifold._base.kernels import kernel
 from zmanifold._base.parallel import run_chunks
+from zmanifold.neighbors._search import Search
+from zmanifold.neighbors._sorting import sort_first
 
-__all__ = ["Tree", "write_first"]
+__all__ = ["Tree", "search_tree"]
 
 # Without fastmath: that a box is never farther than its points, as computed, needs every
 # operation to round by itself and in order. Loops take no slices: numba counts references to them,
@@ -21,20 +24,44 @@ __all__ = ["Tree", "write_first"]
 # which would keep them from vector instructions.
 _kernel = kernel()
 
+# Steps of `_query`, which numba copies into it: a call with so many arrays takes as long as a step.
+_step = njit(inline="always")
+
 # The most points of a leaf.
 _LEAF = 32
-
-# Up to so many are sorted by insertion.
-_SHORT = 16
 
 # Up to so many are all compared with each other.
 _RANKED = 128
 
-# From so many points on a node is halved by buckets, of which there are at most so many.
+# From so many points on a node is split by buckets, of which there are at most so many.
 _MANY, _BUCKETS = 32, 256
 
 # So many queries share the way down from the root.
 _TOGETHER = 16
+
+
+def search_tree(search: Search) -> None:
+    """Search in a tree on a CPU, queries near one another in a row."""
+    data = search.points.double().numpy()
+    tree = Tree.of(data, search.k)
+    rows = search.queries.rows
+    if rows is None:
+        at = search.queries.points.double().numpy()
+        own, order = np.full(len(at), -1), Tree.of(at).rows
+    elif search.queries.is_all:
+        at, own, order = data, rows.numpy(), tree.rows
+    else:
+        own = rows.numpy()
+        place = np.empty_like(tree.rows)
+        place[tree.rows] = np.arange(len(data))
+        at, order = data[own], np.argsort(place[own])
+    distances, indices = search.distances.numpy(), search.indices.numpy()
+    run_chunks(
+        lambda part: tree.query(at, own, order[part], distances, indices, in_order=search.in_order),
+        len(order),
+        1024,
+        search.points.device,
+    )
 
 
 @dataclass(frozen=True)
@@ -178,7 +205,7 @@ def _build(points, rows, columns, boxes, spans, cuts, root, levels):
         spans[node, 3] = axis
         if 2 * node + 2 < nodes:
             middle = (start + stop) // 2
-            _halve(
+            _split_at(
                 points, axis, low[axis], high[axis], rows, start, stop, middle, places, spare, ends
             )
             spans[2 * node + 1, 0], spans[2 * node + 1, 1] = start, middle
@@ -199,10 +226,10 @@ def _build(points, rows, columns, boxes, spans, cuts, root, levels):
 
 @_kernel
 @no_type_check
-def _halve(points, axis, least, most, rows, start, stop, middle, places, spare, ends):
+def _split_at(points, axis, least, most, rows, start, stop, middle, places, spare, ends):
     """Permute rows[start:stop] so that no value before `middle` is above one after it.
 
-    Many are first sorted into buckets, without a branch that a processor guesses wrong.
+    Many are first sorted into buckets, without a branch that a processor would mispredict.
     """
     low, high = start, stop - 1
     if stop - start >= _MANY and most - least > 1e-290:
@@ -249,7 +276,6 @@ def _halve(points, axis, least, most, rows, start, stop, middle, places, spare, 
 def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices, in_order):
     d = at.shape[1]
     k, w = indices.shape[1], distances.shape[1]
-    nodes = len(spans)
     # What is found is cut back to k when the list is full.
     size = 2 * k + 4 * _LEAF
     found, sorted_found = np.empty(size), np.empty(size)
@@ -262,7 +288,7 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
     before = order[0]
     root = until = 0
     for place in range(len(order)):
-        i, mine = order[place], own[order[place]]
+        i = order[place]
         if place == until:
             until = min(place + (_TOGETHER if limit < np.inf else 1), len(order))
             root, reach = _common_root(boxes, at, order[place:until], before, limit, low, high)
@@ -281,72 +307,28 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
             node = pending[top]
             if bounds[top] > squared:
                 continue
-            # Never above the squared distance of a point in the box as it is rounded below.
-            bound = 0.0
-            for c in range(d):
-                bound += _apart(x[c], x[c], boxes[node, 0, c], boxes[node, 1, c]) ** 2
+            bound = _squared_distance_of_box(boxes, node, x)
             if bound > squared:
                 continue
             if spans[node, 2] > limit_row and math.sqrt(bound) >= limit:
                 continue
-            if 2 * node + 2 < nodes:
-                # On the way down only the coordinate that was cut is looked at: the far side of a
-                # cut, and a leaf, are measured in all when it is their turn.
-                while 2 * node + 2 < nodes:
-                    at_cut = x[spans[node, 3]]
-                    to_left = max(at_cut - cuts[node, 0], 0.0)
-                    to_right = max(cuts[node, 1] - at_cut, 0.0)
-                    left, right = 2 * node + 1, 2 * node + 2
-                    if to_left <= to_right:
-                        node, pending[top], bounds[top] = left, right, to_right * to_right
-                    else:
-                        node, pending[top], bounds[top] = right, left, to_left * to_left
-                    if bounds[top] <= squared:
-                        top += 1
-                pending[top], bounds[top] = node, 0.0
-                top += 1
+            if 2 * node + 2 < len(spans):
+                top = _descend(spans, cuts, x, node, squared, pending, bounds, top)
                 continue
-            start, full = np.uint64(spans[node, 0]), np.uint64(count)
-            m = np.uint64(spans[node, 1]) - start
-            for j in range(m):
-                leaf[j] = 0.0
-            for c in range(d):
-                at_c = x[c]
-                for j in range(m):
-                    apart = columns[c, start + j] - at_c
-                    leaf[j] += apart * apart
-            for j in range(m):
-                row = rows[start + j]
-                found[full], near[full] = leaf[j], row
-                full += np.uint64((leaf[j] <= squared) & (row != mine))
-            count = np.int64(full)
+            count = _list_leaf(
+                rows, columns, spans, x, node, own[i], squared, leaf, found, near, count
+            )
             if count > size - 2 * _LEAF:
-                for j in range(rooted, count):
-                    found[j] = math.sqrt(found[j])
-                _sort_first(found, near, count, k, False, sorted_found, sorted_near, ends)
+                _take_roots(found, rooted, count)
+                sort_first(found, near, count, k, False, sorted_found, sorted_near, ends)
                 for j in range(k):
                     found[j], near[j] = sorted_found[j], sorted_near[j]
                 rooted = count = k
                 limit, limit_row = found[k - 1], near[k - 1]
                 squared = _square_above(limit)
-        for j in range(np.uint64(rooted), np.uint64(count)):
-            found[j] = math.sqrt(found[j])
-        # A few are sorted by counting for each the nearer ones, by vector instructions without a
-        # branch; here, because a call with so many arrays takes as long. Equal ones are left.
-        ranks = -1
-        if count <= _RANKED:
-            padded = (count + 7) // 8 * 8
-            for j in range(count, padded):
-                found[j] = np.inf
-            ranks = 0
-            for j in range(count):
-                rank = 0
-                for other in range(padded):
-                    rank += found[other] < found[j]
-                sorted_found[rank], sorted_near[rank] = found[j], near[j]
-                ranks += rank
-        if ranks != count * (count - 1) // 2:
-            _sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends)
+        _take_roots(found, rooted, count)
+        if count > _RANKED or not _sort_by_ranks(found, near, count, sorted_found, sorted_near):
+            sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends)
         for j in range(w):
             distances[i, j] = sorted_found[k - w + j]
         for j in range(k):
@@ -354,13 +336,93 @@ def _query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices
         limit, before = sorted_found[k - 1], i
 
 
+@_step
+@no_type_check
+def _squared_distance_of_box(boxes, node, x):
+    """Return a number never above the squared distance of a point in the box, as that rounds."""
+    bound = 0.0
+    for c in range(len(x)):
+        bound += _apart(x[c], x[c], boxes[node, 0, c], boxes[node, 1, c]) ** 2
+    return bound
+
+
+@_step
+@no_type_check
+def _descend(spans, cuts, x, node, squared, pending, bounds, top):
+    """Go down to the leaf of x, and put it and the far sides on the stack; return its height.
+
+    On the way down only the coordinate that was cut is looked at: the far side of a cut, and a
+    leaf, are measured in all when it is their turn.
+    """
+    while 2 * node + 2 < len(spans):
+        at_cut = x[spans[node, 3]]
+        to_left = max(at_cut - cuts[node, 0], 0.0)
+        to_right = max(cuts[node, 1] - at_cut, 0.0)
+        left, right = 2 * node + 1, 2 * node + 2
+        if to_left <= to_right:
+            node, pending[top], bounds[top] = left, right, to_right * to_right
+        else:
+            node, pending[top], bounds[top] = right, left, to_left * to_left
+        if bounds[top] <= squared:
+            top += 1
+    pending[top], bounds[top] = node, 0.0
+    return top + 1
+
+
+@_step
+@no_type_check
+def _list_leaf(rows, columns, spans, x, node, mine, squared, leaf, found, near, count):
+    """List the squared distances of a leaf's points up to `squared`; return the list's length."""
+    start, full = np.uint64(spans[node, 0]), np.uint64(count)
+    m = np.uint64(spans[node, 1]) - start
+    for j in range(m):
+        leaf[j] = 0.0
+    for c in range(len(x)):
+        at_c = x[c]
+        for j in range(m):
+            apart = columns[c, start + j] - at_c
+            leaf[j] += apart * apart
+    for j in range(m):
+        row = rows[start + j]
+        found[full], near[full] = leaf[j], row
+        full += np.uint64((leaf[j] <= squared) & (row != mine))
+    return np.int64(full)
+
+
+@_step
+@no_type_check
+def _take_roots(found, start, stop):
+    for j in range(np.uint64(start), np.uint64(stop)):
+        found[j] = math.sqrt(found[j])
+
+
+@_step
+@no_type_check
+def _sort_by_ranks(found, near, count, sorted_found, sorted_near):
+    """Sort a few by counting for each the nearer ones; return False where some are equal.
+
+    The counts are vector instructions without a branch.
+    """
+    padded = (count + 7) // 8 * 8
+    for j in range(count, padded):
+        found[j] = np.inf
+    ranks = 0
+    for j in range(count):
+        rank = 0
+        for other in range(padded):
+            rank += found[other] < found[j]
+        sorted_found[rank], sorted_near[rank] = found[j], near[j]
+        ranks += rank
+    return ranks == count * (count - 1) // 2
+
+
 @_kernel
 @no_type_check
 def _common_root(boxes, at, queries, before, limit, low, high):
-    """Return a node that holds all neighbours of these queries, and within what they lie.
+    """Return a node that holds all neighbours of these queries, and how far they are at most.
 
-    They lie within that of the box around the queries: from the root it goes down as long as only
-    one child is as near. `limit` is the distance of the k-th neighbour of the query `before`.
+    From the root it goes down as long as only one child is within that distance of the box around
+    the queries. `limit` is the distance of the k-th neighbour of the query `before`.
     """
     most = 0.0
     for c in range(len(low)):
@@ -396,9 +458,9 @@ def _apart(low, high, least, most):
 @_kernel
 @no_type_check
 def _widened(limit, way, d):
-    """Return within what k others lie of a place, `limit` for one that is sqrt(way) from there.
+    """Return a distance within which k others lie of a query, if `limit` is one for another query.
 
-    With room for rounding, and for squares that underflow.
+    The queries are sqrt(way) apart. docs/proofs.md, section 5, derives the room for rounding.
     """
     return (limit + math.sqrt(way) + d * 2.0**-530) * (1 + (d + 8) * 2.0**-50)
 
@@ -406,93 +468,5 @@ def _widened(limit, way, d):
 @_kernel
 @no_type_check
 def _square_above(limit):
-    """Return what no square exceeds whose root, as rounded, is at most the limit."""
+    """Return a number that no square exceeds whose root, as rounded, is at most the limit."""
     return limit * limit * (1 + 2.0**-50) + 2.0**-1070
-
-
-@_kernel
-@no_type_check
-def write_first(found, near, count, in_order, sorted_found, sorted_near, ends, distances, indices):
-    """Write the first by (distance, row) of `count` points, and the last of their distances."""
-    k, w = len(indices), len(distances)
-    _sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends)
-    distances[:], indices[:] = sorted_found[k - w : k], sorted_near[:k]
-
-
-@_kernel
-@no_type_check
-def _sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends):
-    """Sort by (distance, row) at least the first k, into the other arrays, by buckets.
-
-    If not `in_order`, the k-th is the last of the first k, and these are the least.
-    """
-    if count <= _SHORT:
-        sorted_found[:count], sorted_near[:count] = found[:count], near[:count]
-        _sort(sorted_found, sorted_near, 0, count - 1)
-        return
-    # Where one bucket alone is sorted, it may hold a few more.
-    buckets = count if in_order else count // 4
-    low = high = found[0]
-    for j in range(1, count):
-        low, high = min(low, found[j]), max(high, found[j])
-    scale = (buckets - 1) / (high - low) if high - low > 1e-290 else 0.0
-    for j in range(buckets + 1):
-        ends[j] = 0
-    for j in range(count):
-        ends[int((found[j] - low) * scale) + 1] += 1
-    for j in range(buckets):
-        ends[j + 1] += ends[j]
-    for j in range(count):
-        bucket = int((found[j] - low) * scale)
-        sorted_found[ends[bucket]], sorted_near[ends[bucket]] = found[j], near[j]
-        ends[bucket] += 1
-    start = bucket = 0
-    while start < k:
-        if ends[bucket] - start > 1 and (in_order or ends[bucket] >= k):
-            _sort(sorted_found, sorted_near, start, ends[bucket] - 1)
-        start = ends[bucket]
-        bucket += 1
-
-
-@_kernel
-@no_type_check
-def _before(d, i, e, j):
-    return d < e or (d == e and i < j)
-
-
-@_kernel
-@no_type_check
-def _sort(found, near, low, high):
-    """Sort found[low..high], and near with it: by insertion, or as a heap.
-
-    Not by recursion: numba cannot load that from its cache.
-    """
-    count = high - low + 1
-    if count <= _SHORT:
-        for i in range(low + 1, high + 1):
-            d, r = found[i], near[i]
-            j = i - 1
-            while j >= low and _before(d, r, found[j], near[j]):
-                found[j + 1], near[j + 1] = found[j], near[j]
-                j -= 1
-            found[j + 1], near[j + 1] = d, r
-        return
-    for step in range(count + count // 2, 0, -1):
-        # First every parent sinks into place, then the largest goes behind the heap.
-        size = min(step, count)
-        parent = step - count - 1
-        if step <= count:
-            found[low], found[low + step - 1] = found[low + step - 1], found[low]
-            near[low], near[low + step - 1] = near[low + step - 1], near[low]
-            size, parent = step - 1, 0
-        d, r = found[low + parent], near[low + parent]
-        child = 2 * parent + 1
-        while child < size:
-            at = low + child
-            if child + 1 < size and _before(found[at], near[at], found[at + 1], near[at + 1]):
-                child, at = child + 1, at + 1
-            if not _before(d, r, found[at], near[at]):
-                break
-            found[low + parent], near[low + parent] = found[at], near[at]
-            parent, child = child, 2 * child + 1
-        found[low + parent], near[low + parent] = d, r

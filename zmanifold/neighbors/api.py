@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold._base.arrays import as_points, as_rows, rescaled
+from zmanifold._base.arrays import as_points, as_rows
 from zmanifold._base.checks import check_n_neighbors, resolve_device
-from zmanifold._base.errors import InputError, unknown_name
 from zmanifold._base.memory import working_memory
-from zmanifold._base.parallel import run_chunks
-from zmanifold.neighbors._bounds import suits_a_tree
-from zmanifold.neighbors._tiles import Queries, search_products, search_tiles
+from zmanifold.neighbors._rows import search_rows
+from zmanifold.neighbors._search import Queries, Search, suits_a_tree
+from zmanifold.neighbors.spaces import MetricSpace, check_metric
 
-__all__ = ["MetricSpace", "check_metric", "kneighbors", "search"]
+__all__ = ["kneighbors", "search"]
 
 
 @overload
@@ -129,50 +126,6 @@ def kneighbors(
     return distances.cpu().numpy(), indices.cpu().numpy()
 
 
-@dataclass(frozen=True)
-class MetricSpace:
-    """Sets of points brought to where Euclidean search gives the metric's neighbours.
-
-    Attributes
-    ----------
-    points : tuple of torch.Tensor
-        The sets, one dtype: unit vectors for the cosine, else scaled by one power of two.
-    metric : str
-        "euclidean" or "cosine".
-    exponent : int
-        Of the power of two that was divided by.
-    """
-
-    points: tuple[Float[Tensor, "_ d"], ...]
-    metric: str
-    exponent: int
-
-    @classmethod
-    def of(cls, metric: str, **sets: Float[Tensor, "_ d"]) -> MetricSpace:
-        """Bring one or several sets there; the keywords name them in messages."""
-        check_metric(metric)
-        if metric == "cosine":
-            units = (_unit_vectors(p, name) for name, p in sets.items())
-            return cls(tuple(units), metric, 0)
-        scaled, exponent = rescaled(*sets.values())
-        return cls(scaled, metric, exponent)
-
-    def measured(self, distances: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-        """Turn distances that a search found into distances of the metric."""
-        if self.metric == "cosine":
-            return distances.square() / 2
-        if self.exponent == 0:
-            return distances
-        half = self.exponent // 2
-        return distances * 2.0**half * 2.0 ** (self.exponent - half)
-
-
-def check_metric(metric: object) -> None:
-    """Raise InputError unless `metric` is one that this package knows."""
-    if not isinstance(metric, str) or metric not in ("euclidean", "cosine"):
-        raise unknown_name("metric", metric, ["euclidean", "cosine"])
-
-
 def search(
     points: Float[Tensor, "n d"],
     k: int,
@@ -221,59 +174,17 @@ def search(
     (tensor([[0.5000]], dtype=torch.float64), tensor([[2]]))
     """
     asked = Queries(points, rows) if queries is None else Queries(queries, None)
-    width = 1 if farthest_only else k
-    distances = points.new_empty((len(asked), width), dtype=torch.float64)
-    indices = points.new_empty((len(asked), k), dtype=torch.int64)
-    if suits_a_tree(points):
-        _search_tree(points, asked, distances, indices, in_order)
-    elif points.device.type == "cpu":
-        search_tiles(points, asked, distances, indices, memory, in_order=in_order)
-    else:
-        search_products(points, asked, distances, indices, memory)
-    return distances, indices
-
-
-def _search_tree(
-    points: Float[Tensor, "n d"],
-    asked: Queries,
-    distances: Float64[Tensor, "q w"],
-    indices: Int64[Tensor, "q k"],
-    in_order: bool,
-) -> None:
-    from zmanifold.neighbors._tree import Tree
-
-    data = points.double().numpy()
-    tree = Tree.of(data, indices.shape[1])
-    if asked.rows is None:
-        at = asked.points.double().numpy()
-        own, order = np.full(len(at), -1), Tree.of(at).rows
-    elif asked.is_all:
-        at, own, order = data, asked.rows.numpy(), tree.rows
-    else:
-        own = asked.rows.numpy()
-        place = np.empty_like(tree.rows)
-        place[tree.rows] = np.arange(len(data))
-        at, order = data[own], np.argsort(place[own])
-    found, near = distances.numpy(), indices.numpy()
-    run_chunks(
-        lambda part: tree.query(at, own, order[part], found, near, in_order=in_order),
-        len(order),
-        1024,
-        points.device,
+    made = Search.of(
+        points, asked, k, memory=memory, farthest_only=farthest_only, in_order=in_order
     )
+    if suits_a_tree(points):
+        from zmanifold.neighbors._tree import search_tree
 
+        search_tree(made)
+    elif points.device.type == "cpu":
+        from zmanifold.neighbors._tiles import search_tiles
 
-def _unit_vectors(points: Float[Tensor, "n d"], name: str) -> Float64[Tensor, "n d"]:
-    points = points.double()
-    largest = torch.linalg.vector_norm(points, math.inf, dim=1, keepdim=True)
-    zero: Bool[Tensor, " n"] = largest[:, 0] == 0
-    if bool(zero.any()):
-        raise InputError(
-            f"{name} holds {int(zero.sum())} zero vector(s), the first in row "
-            f"{int(zero.nonzero()[0])}, but metric='cosine' needs a direction: remove them or use "
-            "metric='euclidean'."
-        )
-    # A power of two of its own brings each row to where squares neither overflow nor vanish.
-    unit: Tensor = points / (largest / (2 * torch.frexp(largest).mantissa))
-    unit /= unit.norm(dim=1, keepdim=True)
-    return unit
+        search_tiles(made)
+    else:
+        search_rows(made)
+    return made.distances, made.indices

@@ -1,4 +1,4 @@
-"""Search and estimate in a mixed set that is never held as a whole: its rows are made anew."""
+"""A mixed set that is never held as a whole: its rows are made anew whenever they are needed."""
 
 from __future__ import annotations
 
@@ -8,30 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int32, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from zmanifold._base.arrays import largest_magnitude, rescaled, scale_exponent, shifted
-from zmanifold._base.matmul import full_precision, product
 from zmanifold._base.memory import return_freed_memory
 from zmanifold._base.parallel import chunks, run_chunks
 from zmanifold.dimension import Neighborhoods, estimate, greatest_norm
 from zmanifold.mixers import MixedRows
-from zmanifold.neighbors import (
-    SPARE_CANDIDATES,
-    Filter,
-    Shortlists,
-    choose,
-    measure_pairs,
-    suits_a_tree,
-)
+from zmanifold.neighbors import search_blocks
 
 __all__ = ["Stream", "StreamedNeighborhoods"]
-
-# Queries whose products with a block are made at a time.
-_STRIP = 1024
 
 # Rows that are made at a time, about: their products with a strip stay in a CPU's cache.
 _BLOCK = 2048
@@ -81,7 +69,8 @@ class Stream:
         centre = torch.zeros(rows.n_features, dtype=torch.float64)
         lock = threading.Lock()
 
-        def look(_: int, block: Float[Tensor, "m d"]) -> None:
+        def look(start: int, stop: int) -> None:
+            block = rows.take(torch.arange(start, stop))
             (scaled,), exponent = rescaled(block)
             fraction, power = math.frexp(greatest_norm(scaled))
             share = (block.double() / len(rows)).sum(dim=0)
@@ -91,7 +80,7 @@ class Stream:
                 centre.add_(share)
 
         made = cls(rows, memory, 0, 0.0, (0.0, 0), centre)
-        made._each_block(look, 8 * rows.n_features)
+        made._each_range(look, 8 * rows.n_features)
         exponent = scale_exponent(max(largest), rows.batches.dtype)
         return replace(
             made,
@@ -105,175 +94,26 @@ class Stream:
         return len(self.rows)
 
     def search(self, positions: Int64[Tensor, " q"], k: int) -> Int64[Tensor, "q k"]:
-        """Find the nearest neighbours of some rows, as `zmanifold.neighbors.api.search` does.
+        """Find the nearest neighbours of some rows: see `zmanifold.neighbors.search_blocks`."""
+        return search_blocks(self, positions, k, memory=self.memory // 2)
 
-        Parameters
-        ----------
-        positions : torch.Tensor of shape (q,)
-            The rows.
-        k : int
-            Number of neighbours, 1 <= k < n.
+    def take(self, rows: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
+        """Make some rows, ascending and divided by the power of two, by the calling thread."""
+        return shifted(self.rows.take(rows), self.exponent)
 
-        Returns
-        -------
-        torch.Tensor of shape (q, k)
-            Row numbers by distance; equal distances come by row number.
+    def gathered(self, rows: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
+        """Make the same by all threads."""
+        return shifted(self.made(rows), self.exponent)
 
-        Notes
-        -----
-        One pass proposes candidates by float32 products, one measures them, and one, in float64,
-        searches again for the queries where rounding could have hidden a nearer row.
+    def each_range(self, work: Callable[[int, int], object], row_bytes: int) -> None:
+        """Call `work` with the first row and the one after the last of whole batches.
+
+        Threads share the batches. While one works a row takes so many bytes besides its making.
         """
-        indices = positions.new_empty((len(positions), k))
-        length = min(len(self) - 1, k + SPARE_CANDIDATES)
-        # A query as it is, in float64 and rounded; its list, candidates and their distances.
-        query_bytes = 32 * self.rows.n_features + 8 * Shortlists.width(length) + 256 * length
-        for part in chunks(len(positions), self.memory // 2 // query_bytes):
-            self._search(positions[part], indices[part], length)
-        return indices
+        self._each_range(work, _ROW_BYTES * self.rows.n_features + row_bytes)
 
-    def _search(
-        self, positions: Int64[Tensor, " q"], indices: Int64[Tensor, "q k"], length: int
-    ) -> None:
-        at = shifted(self._gathered(positions), self.exponent)
-        coarse, lists = self._candidates(at, positions, length)
-        candidates = lists.columns[:, :length]
-        found = self._measured(at, candidates)
-        reach = torch.empty((len(at), 1), dtype=torch.float64)
-        choose(found, candidates, reach.numpy(), indices.numpy())
-        if length == len(self) - 1:
-            return
-        _, norms = coarse.placed(at)
-        proven = torch.from_numpy(lists.limits) > coarse.ceiling(norms).values(reach[:, 0])
-        left = (~proven).nonzero()[:, 0]
-        if len(left):
-            # Rounding to float32 has shortened no vector by more than this.
-            radius = coarse.radius * (1 + 2.0**-10) + 2.0**-20
-            fine = replace(Filter.frame(self.centre, self.largest, torch.float64), radius=radius)
-            indices[left] = self._searched_again(
-                fine, at[left], positions[left], reach[left], indices.shape[1]
-            )
-
-    def _candidates(
-        self, at: Float[Tensor, "q d"], positions: Int64[Tensor, " q"], length: int
-    ) -> tuple[Filter, Shortlists]:
-        """Offer the products of the queries with all rows to lists."""
-        coarse = Filter.frame(self.centre, self.largest, torch.float32)
-        placed, _ = coarse.placed(at)
-        lists = Shortlists.of(len(at), length)
-        own, radii = positions.numpy(), [0.0]
-        strips = list(chunks(len(at), _STRIP))
-        locks = [threading.Lock() for _ in strips]
-
-        def offer(start: int, block: Float[Tensor, "m d"]) -> None:
-            moved, norms = coarse.placed(shifted(block, self.exponent))
-            radii.append(float(norms.max()))
-            squares = norms.square().float().numpy()
-            # Threads begin at different strips, so that they seldom wait for one another.
-            for i in np.roll(np.arange(len(strips)), start % len(strips)):
-                tile = product(placed[strips[i]], moved)
-                with locks[i]:
-                    first = strips[i].start
-                    lists.offer(tile.numpy(), squares, first, start, own[strips[i]])
-
-        with full_precision():
-            self._each_block(offer, _ROW_BYTES * self.rows.n_features + 4 * _STRIP)
-        run_chunks(lists.finish, len(at), 4096, at.device)
-        return replace(coarse, radius=max(radii)), lists
-
-    def _measured(
-        self, at: Float[Tensor, "q d"], candidates: Int32[np.ndarray, "q c"]
-    ) -> Float64[np.ndarray, "q c"]:
-        """Measure queries and candidates by direct differences in float64."""
-        columns = candidates.ravel()
-        order = np.argsort(columns, kind="stable")
-        columns = columns[order]
-        found = np.empty(columns.size)
-        as_trees_do = suits_a_tree(at)
-
-        def measure(start: int, stop: int) -> None:
-            pairs = slice(*np.searchsorted(columns, [start, stop]))
-            needed, places = np.unique(columns[pairs], return_inverse=True)
-            if not len(needed):
-                return
-            block = shifted(self.rows.take(torch.from_numpy(needed).long()), self.exponent)
-            queries = order[pairs] // candidates.shape[1]
-            out = np.empty(len(queries))
-            given = np.stack([queries, places])
-            measure_pairs(block.numpy(), at.numpy(), given, out, as_trees_do=as_trees_do)
-            found[order[pairs]] = out
-
-        self._each_range(measure, _ROW_BYTES * self.rows.n_features)
-        return found.reshape(candidates.shape)
-
-    def _searched_again(
-        self,
-        fine: Filter,
-        at: Float[Tensor, "q d"],
-        positions: Int64[Tensor, " q"],
-        reach: Float64[Tensor, "q 1"],
-        k: int,
-    ) -> Int64[Tensor, "q k"]:
-        """Search with every row that could be as near as the k-th found so far."""
-        placed, norms = fine.placed(at)
-        as_trees_do = suits_a_tree(at)
-        q = len(at)
-        lock = threading.Lock()
-        # Queries, distances and rows of the pairs found; cut to k a query before they get many.
-        pairs: list[Float64[np.ndarray, "3 p"]] = []
-
-        def cut() -> None:
-            every = np.concatenate(pairs, axis=1)
-            every = every[:, np.lexsort(every[::-1])]
-            starts = np.searchsorted(every[0], np.arange(q))
-            rank = np.arange(every.shape[1]) - starts[every[0].astype(np.int64)]
-            pairs[:] = [every[:, rank < k]]
-
-        def collect(start: int, block: Float[Tensor, "m d"]) -> None:
-            block = shifted(block, self.exponent)
-            moved, lengths = fine.placed(block)
-            values = torch.addmm(lengths.square(), placed, moved.mT, alpha=-2)
-            possible = values <= fine.ceiling(norms).values(reach[:, 0])[:, None]
-            possible &= torch.arange(start, start + len(block)) != positions[:, None]
-            near = possible.nonzero().T.contiguous().numpy()
-            found = np.empty(near.shape[1])
-            measure_pairs(block.numpy(), at.numpy(), near, found, as_trees_do=as_trees_do)
-            with lock:
-                pairs.append(np.stack([near[0], found, near[1] + start]))
-                if sum(some.shape[1] for some in pairs) > 2 * q * k:
-                    cut()
-
-        # For every product a mask, its indices and, at worst, a pair.
-        self._each_block(collect, _ROW_BYTES * self.rows.n_features + 64 * q)
-        cut()
-        return torch.from_numpy(pairs[0][2].astype(np.int64).reshape(q, k))
-
-    def _each_range(self, work: Callable[[int, int], object], row_bytes: int) -> None:
-        """Call `work` with the first and last row of whole batches, spread over threads."""
-        n, b = len(self), self.rows.batches.batch_size
-
-        def call(part: slice) -> None:
-            work(part.start * b, min(part.stop * b, n))
-
-        run_chunks(call, -(-n // b), self._batches_at_a_time(row_bytes), self.centre.device)
-        return_freed_memory()
-
-    def _each_block(
-        self, work: Callable[[int, Float[Tensor, "m d"]], object], row_bytes: int
-    ) -> None:
-        """Call `work` with the number of the first row and the rows of whole batches."""
-
-        def make(start: int, stop: int) -> None:
-            work(start, self.rows.take(torch.arange(start, stop)))
-
-        self._each_range(make, row_bytes)
-
-    def _batches_at_a_time(self, row_bytes: int) -> int:
-        b, threads = self.rows.batches.batch_size, torch.get_num_threads()
-        return min(self.memory // 2 // (row_bytes * b), threads * max(1, _BLOCK // b))
-
-    def _gathered(self, positions: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
-        """Make some rows, ascending."""
+    def made(self, positions: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
+        """Make some rows, ascending, as the mixer makes them."""
         batches = self.rows.batches
         out = torch.empty((len(positions), self.rows.n_features), dtype=batches.dtype)
 
@@ -285,6 +125,19 @@ class Stream:
         run_chunks(work, len(positions), self.memory // 4 // batch_bytes, out.device)
         return_freed_memory()
         return out
+
+    def _each_range(self, work: Callable[[int, int], object], row_bytes: int) -> None:
+        n, b = len(self), self.rows.batches.batch_size
+
+        def call(part: slice) -> None:
+            work(part.start * b, min(part.stop * b, n))
+
+        run_chunks(call, -(-n // b), self._batches_at_a_time(row_bytes), self.centre.device)
+        return_freed_memory()
+
+    def _batches_at_a_time(self, row_bytes: int) -> int:
+        b, threads = self.rows.batches.batch_size, torch.get_num_threads()
+        return min(self.memory // 2 // (row_bytes * b), threads * max(1, _BLOCK // b))
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +174,7 @@ class StreamedNeighborhoods:
                 members[:, 0] = members[:, 1]
             needed, local = torch.unique(members, return_inverse=True)
             around = Neighborhoods(
-                stream._gathered(needed),
+                stream.made(needed),
                 local[:, 1:],
                 local[:, 0],
                 memory // 4,

@@ -1,0 +1,218 @@
+"""Direct differences in float64 on a CPU, and the nearest of what they measure; by numba."""
+
+from __future__ import annotations
+
+import math
+from typing import no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int, Int64
+from torch import Tensor
+
+from zmanifold._base.kernels import kernel
+from zmanifold._base.locality import walk
+from zmanifold._base.parallel import run_chunks
+from zmanifold.neighbors._bounds import Bound
+from zmanifold.neighbors._search import Search
+from zmanifold.neighbors._shortlists import Shortlists
+from zmanifold.neighbors._sorting import write_first
+
+__all__ = ["choose", "measure_candidates", "measure_pairs", "measure_uncertain"]
+
+_kernel = kernel()
+# A sum of squares in any order: the bound on its rounding holds for all of them.
+_summing = kernel("reassoc", "contract")
+
+# Queries that all threads together measure at a time.
+_MEASURED_TOGETHER = 1024
+
+
+def measure_candidates(search: Search, candidates: Int[Tensor, "q c"]) -> None:
+    """Measure each query's candidates and write the nearest by (distance, row).
+
+    Parameters
+    ----------
+    search : Search
+        On a CPU.
+    candidates : torch.Tensor of shape (q, c)
+        Different row numbers for each query; -1 is none. Queries with fewer than k get infinite
+        distances to -1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.neighbors._measuring import measure_candidates
+    >>> from zmanifold.neighbors._search import Queries, Search
+    >>> points = torch.tensor([[0.0], [4.0], [1.0]])
+    >>> search = Search.of(points, Queries(points, torch.tensor([0])), 2, memory=2**20)
+    >>> measure_candidates(search, torch.tensor([[1, 2, -1]]))
+    >>> search.distances.tolist(), search.indices.tolist()
+    ([[1.0, 4.0]], [[2, 1]])
+    """
+    points, at, listed = search.points.numpy(), search.queries.at.numpy(), candidates.numpy()
+    distances, indices = search.distances.numpy(), search.indices.numpy()
+    order = walk(listed, points)
+
+    def work(part: slice) -> None:
+        _measure(points, at, listed, order[part], distances, indices, search.in_order)
+
+    run_chunks(work, len(at), _MEASURED_TOGETHER, search.points.device)
+
+
+def measure_uncertain(search: Search, lists: Shortlists, ceiling: Bound, floor: Bound) -> None:
+    """Write the nearest candidates out of order, and measure only where values leave doubt.
+
+    Fewer than k points have values below the k-th smallest value v. The k-th neighbour is therefore
+    farther than a distance whose ceiling is below v, and nearer than one whose floor is above v.
+
+    Parameters
+    ----------
+    search : Search
+        On a CPU; of the distances it wants those of the k-th neighbours alone.
+    lists : Shortlists
+        The candidates, finished and in the order of the queries.
+    ceiling, floor : Bound
+        Of the lists' values, for each query.
+    """
+    k = search.k
+    kth = torch.empty_like(search.distances[:, 0])
+
+    def split(part: slice) -> None:
+        lists.kth_values(k, part, kth.numpy())
+
+    run_chunks(split, len(kth), 4096, kth.device)
+    nearer = floor.values(ceiling.distances(kth)).minimum(kth)
+    possible = ceiling.values(floor.distances(kth))
+    bounds = torch.stack([nearer, possible], dim=1)
+    # Lists that are too short have no k-th value: all of their candidates are measured.
+    bounds[kth.isnan()] = bounds.new_tensor([-math.inf, math.inf])
+    points, at, limits = search.points.numpy(), search.queries.at.numpy(), bounds.numpy()
+    distances, indices = search.distances.numpy(), search.indices.numpy()
+    order = walk(lists.columns, points)
+
+    def work(part: slice) -> None:
+        _measure_between(
+            points, at, lists.values, lists.columns, limits, order[part], distances, indices
+        )
+
+    run_chunks(work, len(at), _MEASURED_TOGETHER, search.points.device)
+
+
+def measure_pairs(
+    points: Float[np.ndarray, "n d"],
+    at: Float[np.ndarray, "q d"],
+    pairs: Int64[np.ndarray, "2 p"],
+    *,
+    in_order: bool,
+) -> Float64[np.ndarray, " p"]:
+    """Return the distances of pairs of a query and a point.
+
+    Squares are added in the order of the features, as the k-d tree adds them, or in the order of
+    `measure_candidates`.
+    """
+    distances = np.empty(pairs.shape[1])
+    (_measure_pairs_in_order if in_order else _measure_pairs)(points, at, pairs, distances)
+    return distances
+
+
+@_kernel
+@no_type_check
+def _measure_between(points, at, values, columns, bounds, order, distances, indices):
+    """Measure candidates with values between two bounds.
+
+    Those below the first are nearer than the k-th neighbour, fewer than k of them; those above the
+    second are farther.
+    """
+    most, k = columns.shape[1], indices.shape[1]
+    found, sorted_found = np.empty(most), np.empty(most)
+    near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
+    ends = np.empty(most + 1, np.int64)
+    for i in order:
+        count = nearer = 0
+        for j in range(most):
+            row = columns[i, j]
+            if row >= 0 and values[i, j] < bounds[i, 0]:
+                indices[i, nearer] = row
+                nearer += 1
+            elif row >= 0 and values[i, j] <= bounds[i, 1]:
+                near[count], found[count] = row, _distance(points[row], at[i])
+                count += 1
+        if nearer + count < k:
+            distances[i], indices[i] = np.inf, -1
+            continue
+        rest = indices[i, nearer:]
+        write_first(found, near, count, False, sorted_found, sorted_near, ends, distances[i], rest)
+
+
+@_kernel
+@no_type_check
+def _measure(points, at, candidates, order, distances, indices, in_order):
+    most = candidates.shape[1]
+    found, sorted_found = np.empty(most), np.empty(most)
+    near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
+    ends = np.empty(most + 1, np.int64)
+    for i in order:
+        count = 0
+        for j in range(most):
+            if candidates[i, j] >= 0:
+                near[count] = candidates[i, j]
+                found[count] = _distance(points[near[count]], at[i])
+                count += 1
+        if count < indices.shape[1]:
+            distances[i], indices[i] = np.inf, -1
+            continue
+        write_first(
+            found, near, count, in_order, sorted_found, sorted_near, ends, distances[i], indices[i]
+        )
+
+
+@_kernel
+@no_type_check
+def choose(measured, candidates, distances, indices):
+    """Write the k nearest of measured candidates by (distance, row), and the last distances."""
+    q, most = candidates.shape
+    found, sorted_found = np.empty(most), np.empty(most)
+    near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
+    ends = np.empty(most + 1, np.int64)
+    for i in range(q):
+        found[:], near[:] = measured[i], candidates[i]
+        write_first(
+            found, near, most, True, sorted_found, sorted_near, ends, distances[i], indices[i]
+        )
+
+
+@_kernel
+@no_type_check
+def _measure_pairs(points, at, pairs, distances):
+    for j in range(len(distances)):
+        distances[j] = _distance(points[pairs[1, j]], at[pairs[0, j]])
+
+
+@_kernel
+@no_type_check
+def _measure_pairs_in_order(points, at, pairs, distances):
+    for j in range(len(distances)):
+        distances[j] = _distance_in_order(points[pairs[1, j]], at[pairs[0, j]])
+
+
+@_summing
+@no_type_check
+def _distance(x, y):
+    total = 0.0
+    for c in range(len(x)):
+        apart = np.float64(x[c]) - np.float64(y[c])
+        total += apart * apart
+    return math.sqrt(total)
+
+
+# The same text under another name: numba's cache on disk tells functions apart by these, not by
+# their options.
+@_kernel
+@no_type_check
+def _distance_in_order(x, y):
+    total = 0.0
+    for c in range(len(x)):
+        apart = np.float64(x[c]) - np.float64(y[c])
+        total += apart * apart
+    return math.sqrt(total)
