@@ -20,7 +20,9 @@ import copy
 import inspect
 import random
 import threading
+import types
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -155,16 +157,20 @@ def draw_weights(
             [0.5000, 0.5000]], dtype=torch.float64)
     """
     drawn = _called(mixer.weights, generator, batch_size, dtype=torch.float64)
-    pair = drawn if isinstance(drawn, tuple) and len(drawn) == 2 else (drawn, drawn)
-    for matrix in pair:
-        shape = as_real_tensor(matrix, "the mixer's weights").shape
-        if shape != (batch_size, batch_size):
-            raise InputError(
-                f"the mixer's weights have shape {tuple(shape)} for a batch of {batch_size}: "
-                "return one row a mixed sample, one column a sample."
-            )
-    to_x, to_y = (as_real_tensor(matrix, "the mixer's weights").double() for matrix in pair)
-    return to_x, to_y
+    if isinstance(drawn, tuple) and len(drawn) == 2:
+        return _checked_weights(drawn[0], batch_size), _checked_weights(drawn[1], batch_size)
+    both = _checked_weights(drawn, batch_size)
+    return both, both
+
+
+def _checked_weights(drawn: Any, b: int) -> Float[Tensor, "b b"]:
+    weights = as_real_tensor(drawn, "the mixer's weights").double()
+    if weights.shape != (b, b):
+        raise InputError(
+            f"the mixer's weights have shape {tuple(weights.shape)} for a batch of {b}: "
+            "return one row a mixed sample, one column a sample."
+        )
+    return weights
 
 
 def fitted(mixer: Any, X: Tensor, y: Any) -> Any:
@@ -369,10 +375,18 @@ def _called(
 
 def _keywords_of(function: Callable[..., Any]) -> frozenset[str]:
     target = function.forward if isinstance(function, torch.nn.Module) else function
+    if isinstance(target, types.MethodType):
+        # Asked for each batch: a signature takes as long as the weights of a small one.
+        return _keywords_of_method(target.__func__)
     try:
         return frozenset(inspect.signature(target).parameters)
     except (TypeError, ValueError):
         return frozenset()
+
+
+@lru_cache
+def _keywords_of_method(function: Callable[..., Any]) -> frozenset[str]:
+    return _keywords_of(function)
 
 
 @contextlib.contextmanager
