@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 import zmanifold as zm
-from zmanifold._base.arrays import as_points, rescaled
+from zmanifold._base.arrays import as_points
 from zmanifold._base.errors import InputError
 from zmanifold._base.mapped import Place, is_mapped
 from zmanifold._base.memory import streaming_memory
+from zmanifold._base.scaling import rescaled
 from zmanifold.dimension.fo import FukunagaOlsen, fukunaga_olsen
 from zmanifold.dimension.neighborhoods import greatest_norm
 from zmanifold.mixers.batches import Batches

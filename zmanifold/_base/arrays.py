@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zmanifold._base.errors import InputError
 from zmanifold._base.parallel import chunks
+from zmanifold._base.scaling import largest_magnitude
 
 __all__ = [
     "as_array",
@@ -24,11 +25,7 @@ __all__ = [
     "as_set_of",
     "check_dense",
     "check_points",
-    "largest_magnitude",
     "point_dtype",
-    "rescaled",
-    "scale_exponent",
-    "shifted",
 ]
 
 # float32 holds every value of these exactly, at half of float64's memory.
@@ -45,12 +42,6 @@ _EXACT_IN_FLOAT32 = {
 
 # The most entries of which a mask is made at a time.
 _MASKED = 2**24
-
-# Up to here a sum of squares stays far from overflow and underflow.
-_SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
-
-# Scaled sets are as large as squares allow: differences much smaller keep theirs, too.
-_SCALED_EXPONENT = 480
 
 
 def as_points(
@@ -252,86 +243,6 @@ def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor,
             f"{n_points - 1}: give row numbers in that range."
         )
     return torch.from_numpy(array.astype(np.int64))
-
-
-def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], ...], int]:
-    """Bring extreme magnitudes back to where squares neither overflow nor vanish.
-
-    Parameters
-    ----------
-    *sets : torch.Tensor of shape (n, d)
-        Finite points of one dtype; all sets get the same scale.
-
-    Returns
-    -------
-    scaled : tuple of torch.Tensor
-        points * 2**-exponent, float64 where that was needed, else the sets themselves. Squares
-        of differences below 2**-511 (of scaled points) underflow all the same.
-    exponent : int
-        0 for ordinary data. A power of two changes no digit, so distances and eigenvalues
-        scale back exactly.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from zmanifold._base.arrays import rescaled
-    >>> rescaled(torch.ones(2, 2))[1]
-    0
-    """
-    exponent = scale_exponent(max(map(largest_magnitude, sets)), sets[0].dtype)
-    return tuple(shifted(p, exponent) for p in sets), exponent
-
-
-def scale_exponent(largest: float, dtype: torch.dtype) -> int:
-    """Return the exponent of the power of two to divide points by; 0 for ordinary data.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from zmanifold._base.arrays import scale_exponent
-    >>> scale_exponent(3.0, torch.float64), scale_exponent(2.0**400, torch.float64)
-    (0, -79)
-    """
-    exponent = math.frexp(largest)[1]
-    if largest == 0 or abs(exponent) < _SAFE_EXPONENT[dtype]:
-        return 0
-    return exponent - _SCALED_EXPONENT
-
-
-def shifted(points: Float[Tensor, "n d"], exponent: int) -> Float[Tensor, "n d"]:
-    """Return points * 2**-exponent in float64, or the points themselves for an exponent of 0.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from zmanifold._base.arrays import shifted
-    >>> shifted(torch.full((1, 1), 2.0), 3)
-    tensor([[0.2500]], dtype=torch.float64)
-    """
-    if exponent == 0:
-        return points
-    # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
-    half = exponent // 2
-    return points.double() * 2.0**-half * 2.0 ** (half - exponent)
-
-
-def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
-    """Return the largest absolute value, NaN if there is a NaN, without a temporary.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from zmanifold._base.arrays import largest_magnitude
-    >>> largest_magnitude(torch.tensor([[-3.0, 2.0]]))
-    3.0
-    """
-    if points.device.type == "cpu" and points.dtype != torch.bfloat16:
-        # NumPy leaves no threads behind that wait for more work and hold up those of a search.
-        array = points.numpy()
-        low, high = array.min(), array.max()
-    else:
-        low, high = points.aminmax()
-    return max(abs(float(low)), abs(float(high)), key=lambda m: (math.isnan(m), m))
 
 
 def as_real_tensor(X: Any, name: str) -> Tensor:

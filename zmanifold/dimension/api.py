@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from zmanifold._base.arrays import as_points, as_rows, rescaled
+from zmanifold._base.arrays import as_points, as_rows
 from zmanifold._base.checks import check_n_neighbors, resolve_device
 from zmanifold._base.errors import InputError, unknown_name
 from zmanifold._base.memory import working_memory
+from zmanifold._base.scaling import rescaled
 from zmanifold.dimension.fo import FukunagaOlsen
 from zmanifold.dimension.neighborhoods import Neighborhoods, as_neighborhoods
 from zmanifold.dimension.registry import estimate

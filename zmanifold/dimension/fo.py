@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
-from zmanifold._base.arrays import rescaled
 from zmanifold._base.checks import is_number
 from zmanifold._base.errors import InputError
 from zmanifold._base.parallel import run_chunks
+from zmanifold._base.scaling import rescaled
 from zmanifold.dimension._inertia_gpu import count_by_signs
 from zmanifold.dimension.neighborhoods import (
     Neighborhoods,

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from zmanifold._base.arrays import as_array, as_rows, rescaled
+from zmanifold._base.arrays import as_array, as_rows
 from zmanifold._base.errors import InputError
 from zmanifold._base.parallel import chunks, run_chunks
+from zmanifold._base.scaling import rescaled
 
 __all__ = ["Neighborhoods", "as_neighborhoods", "greatest_norm", "scatter_matrices", "spectra_of"]
 

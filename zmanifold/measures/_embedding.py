@@ -13,9 +13,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold._base.arrays import as_set_of, largest_magnitude
+from zmanifold._base.arrays import as_set_of
 from zmanifold._base.checks import check_count, is_number
 from zmanifold._base.errors import InputError
+from zmanifold._base.scaling import largest_magnitude
 from zmanifold.neighbors import MetricSpace, check_metric
 
 __all__ = ["Embedding", "check_embeddable", "embed"]

@@ -15,25 +15,20 @@ is true returns a network's output in place of mixed samples.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
-import random
-import threading
-import types
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from zmanifold._base.arrays import as_array, as_real_tensor
+from zmanifold._base.arrays import as_real_tensor
 from zmanifold._base.checks import is_number
 from zmanifold._base.errors import InputError
 from zmanifold._base.identity import identity
+from zmanifold.mixers._calls import called, check_samples, classes_of, distributions, parts_of
 from zmanifold.mixers.linear import mix
 
 __all__ = [
@@ -48,11 +43,6 @@ __all__ = [
     "label_of",
     "strength",
 ]
-
-# Mixers may have a state, as torch's global generator has: threads take turns.
-_ONE_AT_A_TIME = threading.RLock()
-
-_RETURNS = "return x_mixed, (x_mixed, y), (x_mixed, y, loss_weights) or (x_mixed, y_a, y_b, lam)"
 
 
 def apply(
@@ -115,16 +105,16 @@ def apply(
     check_mixer(mixer, latent=latent)
     if is_linear(mixer) and not callable(mixer):
         to_x, to_y = draw_weights(mixer, len(x), generator)
-        soft = _distributions(y, _classes_of(mixer, num_classes))
+        soft = distributions(y, classes_of(mixer, num_classes))
         # Mixed in float64 and rounded once, as in `Batches`: equal samples stay equal.
         mixed = mix(to_x.to(x.device), x.double()).to(x.dtype)
         return mixed, mix(to_y.to(y.device), soft), None
     if is_linear(mixer) and y.ndim == 1 and not y.is_floating_point():
-        y = _distributions(y, _classes_of(mixer, num_classes))
-    returned = _called(mixer, generator, x, y, indices=indices)
-    x_mixed, y_mixed, loss_weights = _parts(returned, mixer, y, num_classes)
+        y = distributions(y, classes_of(mixer, num_classes))
+    returned = called(mixer, generator, x, y, indices=indices)
+    x_mixed, y_mixed, loss_weights = parts_of(returned, mixer, y, num_classes)
     if not latent:
-        _check_samples(x_mixed, x)
+        check_samples(x_mixed, x)
     return x_mixed, y_mixed, loss_weights
 
 
@@ -156,7 +146,7 @@ def draw_weights(
     tensor([[0.5000, 0.5000],
             [0.5000, 0.5000]], dtype=torch.float64)
     """
-    drawn = _called(mixer.weights, generator, batch_size, dtype=torch.float64)
+    drawn = called(mixer.weights, generator, batch_size, dtype=torch.float64)
     if isinstance(drawn, tuple) and len(drawn) == 2:
         return _checked_weights(drawn[0], batch_size), _checked_weights(drawn[1], batch_size)
     both = _checked_weights(drawn, batch_size)
@@ -357,119 +347,3 @@ def _strengths(mixer: Any) -> tuple[str, ...]:
     # As without a constructor of its own: these two have columns in every table.
     named = [name for name in parameters if name != "num_classes"]
     return tuple(dict.fromkeys([*named, "gamma", "alpha"]))
-
-
-def _called(
-    function: Callable[..., Any], generator: torch.Generator, *args: Any, **may: Any
-) -> Any:
-    """Call as a function of the generator; of the keywords it is given those that it takes."""
-    taken = _keywords_of(function)
-    options = {name: value for name, value in may.items() if name in taken and value is not None}
-    with _ONE_AT_A_TIME:
-        if "generator" in taken:
-            return function(*args, generator=generator, **options)
-        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-        with _seeded(int(seed)):
-            return function(*args, **options)
-
-
-def _keywords_of(function: Callable[..., Any]) -> frozenset[str]:
-    target = function.forward if isinstance(function, torch.nn.Module) else function
-    if isinstance(target, types.MethodType):
-        # Asked for each batch: a signature takes as long as the weights of a small one.
-        return _keywords_of_method(target.__func__)
-    try:
-        return frozenset(inspect.signature(target).parameters)
-    except (TypeError, ValueError):
-        return frozenset()
-
-
-@lru_cache
-def _keywords_of_method(function: Callable[..., Any]) -> frozenset[str]:
-    return _keywords_of(function)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python, and put them back."""
-    python, numpy_state = random.getstate(), np.random.get_state()
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    with torch.random.fork_rng(devices=range(n_gpus)):
-        try:
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy_state)
-
-
-def _parts(
-    returned: Any, mixer: Any, y: Tensor, num_classes: int | None
-) -> tuple[Any, Tensor, Tensor | None]:
-    """Bring what a callable returned to samples, labels and loss weights."""
-    parts = list(returned) or [None] if isinstance(returned, (tuple, list)) else [returned]
-    if len(parts) == 2 and isinstance(parts[1], (tuple, list)):
-        parts = [parts[0], *parts[1]]
-    if len(parts) > 4:
-        raise InputError(f"the mixer returned {len(parts)} values: {_RETURNS}.")
-    if len(parts) == 4:
-        x_mixed, y_a, y_b, lam = parts
-        classes = _classes_of(mixer, num_classes)
-        first, second = (_distributions(as_real_tensor(t, "labels"), classes) for t in (y_a, y_b))
-        share = torch.as_tensor(lam, dtype=torch.float64, device=first.device).reshape(-1)
-        if len(share) not in (1, len(first)) or first.shape != second.shape:
-            raise InputError(
-                f"the mixer returned lam of shape {tuple(share.shape)} for {len(first)} samples: "
-                "return one number, or one a sample."
-            )
-        share = share[:, None].to(first.dtype)
-        return x_mixed, share * first + (1 - share) * second, None
-    y_mixed = _labels(parts[1], len(y)) if len(parts) > 1 else y
-    weights = parts[2] if len(parts) == 3 else None
-    if weights is not None and not (isinstance(weights, Tensor) and weights.shape == (len(y),)):
-        raise InputError(
-            f"the mixer returned {_shape_of(weights)} as third value for {len(y)} samples: "
-            f"{_RETURNS}, with one loss weight a sample."
-        )
-    return parts[0], y_mixed, weights
-
-
-def _labels(given: Any, b: int) -> Tensor:
-    shape = as_array(given, "the mixer's labels").shape
-    if not shape or len(given) != b:
-        raise InputError(
-            f"the mixer's labels has shape {shape} for {b} samples: give one label a sample, (n,) "
-            "for hard labels or (n, classes) for soft ones."
-        )
-    return as_real_tensor(given, "the mixer's labels")
-
-
-def _classes_of(mixer: Any, num_classes: int | None) -> int | None:
-    own = getattr(mixer, "num_classes", None)
-    return num_classes if num_classes is not None else own
-
-
-def _distributions(y: Tensor, num_classes: int | None) -> Float[Tensor, "b K"]:
-    if y.ndim == 2:
-        return y if y.is_floating_point() else y.double()
-    if num_classes is None:
-        raise InputError(
-            "integer labels are mixed but the number of classes is not known: give num_classes, "
-            "or soft labels of shape (batch, classes)."
-        )
-    return torch.nn.functional.one_hot(y.long(), num_classes).to(torch.get_default_dtype())
-
-
-def _check_samples(mixed: Any, x: Tensor) -> None:
-    real = isinstance(mixed, Tensor) and not mixed.is_complex() and not mixed.is_sparse
-    if not real or mixed.numel() != x.numel() or len(mixed) != len(x):
-        raise InputError(
-            f"the mixer returned {_shape_of(mixed)} for a batch of shape {tuple(x.shape)}: "
-            "return (x_mixed, y) with as many samples of the same shape."
-        )
-
-
-def _shape_of(value: Any) -> str:
-    return f"{type(value).__name__} of shape {tuple(getattr(value, 'shape', ()))}"

@@ -14,13 +14,14 @@ from jaxtyping import Float, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zmanifold._base.arrays import as_points, as_real_tensor, largest_magnitude, point_dtype
+from zmanifold._base.arrays import as_points, as_real_tensor, point_dtype
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError
 from zmanifold._base.labels import as_labels, name_some
 from zmanifold._base.mapped import Place
 from zmanifold._base.memory import working_memory
 from zmanifold._base.parallel import chunks
+from zmanifold._base.scaling import largest_magnitude
 from zmanifold.mixers.base import apply, check_mixer, draw_weights, fitted, is_linear, label_of
 
 __all__ = ["Batches", "MixedRows", "check_batch_size", "mixed_set", "query_rows"]

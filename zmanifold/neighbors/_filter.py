@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from zmanifold._base.arrays import largest_magnitude
 from zmanifold._base.parallel import run_chunks
 from zmanifold._base.rounding import UNIT_ROUNDOFF, sum_error
+from zmanifold._base.scaling import largest_magnitude
 from zmanifold.neighbors._bounds import Bound
 from zmanifold.neighbors._proposals import CACHE_BYTES, SPARE_CANDIDATES, Factor
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from zmanifold._base.arrays import rescaled
 from zmanifold._base.errors import InputError, unknown_name
+from zmanifold._base.scaling import rescaled
 
 __all__ = ["MetricSpace", "check_metric"]
 

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float64, Shaped
 from torch import Tensor
 
-from zmanifold._base.arrays import rescaled, shifted
 from zmanifold._base.memory import Room, streaming_memory, working_memory
 from zmanifold._base.provenance import device_name
+from zmanifold._base.scaling import rescaled, shifted
 from zmanifold.dimension import Neighborhoods, estimate, estimator_name
 from zmanifold.mixers import Batches, query_rows
 from zmanifold.neighbors import search, search_approximately

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
-from zmanifold._base.arrays import largest_magnitude, rescaled, scale_exponent, shifted
 from zmanifold._base.memory import return_freed_memory
 from zmanifold._base.parallel import chunks, run_chunks
+from zmanifold._base.scaling import largest_magnitude, rescaled, scale_exponent, shifted
 from zmanifold.dimension import Neighborhoods, estimate, greatest_norm
 from zmanifold.mixers import MixedRows
 from zmanifold.neighbors import search_blocks

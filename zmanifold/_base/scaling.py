@@ -1,0 +1,98 @@
+"""Magnitudes of points, and the powers of two that bring them to where squares are safe."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["largest_magnitude", "rescaled", "scale_exponent", "shifted"]
+
+# Up to here a sum of squares stays far from overflow and underflow.
+_SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
+
+
+# Scaled sets are as large as squares allow: differences much smaller keep theirs, too.
+_SCALED_EXPONENT = 480
+
+
+def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], ...], int]:
+    """Bring extreme magnitudes back to where squares neither overflow nor vanish.
+
+    Parameters
+    ----------
+    *sets : torch.Tensor of shape (n, d)
+        Finite points of one dtype; all sets get the same scale.
+
+    Returns
+    -------
+    scaled : tuple of torch.Tensor
+        points * 2**-exponent, float64 where that was needed, else the sets themselves. Squares
+        of differences below 2**-511 (of scaled points) underflow all the same.
+    exponent : int
+        0 for ordinary data. A power of two changes no digit, so distances and eigenvalues
+        scale back exactly.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.scaling import rescaled
+    >>> rescaled(torch.ones(2, 2))[1]
+    0
+    """
+    exponent = scale_exponent(max(map(largest_magnitude, sets)), sets[0].dtype)
+    return tuple(shifted(p, exponent) for p in sets), exponent
+
+
+def scale_exponent(largest: float, dtype: torch.dtype) -> int:
+    """Return the exponent of the power of two to divide points by; 0 for ordinary data.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.scaling import scale_exponent
+    >>> scale_exponent(3.0, torch.float64), scale_exponent(2.0**400, torch.float64)
+    (0, -79)
+    """
+    exponent = math.frexp(largest)[1]
+    if largest == 0 or abs(exponent) < _SAFE_EXPONENT[dtype]:
+        return 0
+    return exponent - _SCALED_EXPONENT
+
+
+def shifted(points: Float[Tensor, "n d"], exponent: int) -> Float[Tensor, "n d"]:
+    """Return points * 2**-exponent in float64, or the points themselves for an exponent of 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.scaling import shifted
+    >>> shifted(torch.full((1, 1), 2.0), 3)
+    tensor([[0.2500]], dtype=torch.float64)
+    """
+    if exponent == 0:
+        return points
+    # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
+    half = exponent // 2
+    return points.double() * 2.0**-half * 2.0 ** (half - exponent)
+
+
+def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
+    """Return the largest absolute value, NaN if there is a NaN, without a temporary.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.scaling import largest_magnitude
+    >>> largest_magnitude(torch.tensor([[-3.0, 2.0]]))
+    3.0
+    """
+    if points.device.type == "cpu" and points.dtype != torch.bfloat16:
+        # NumPy leaves no threads behind that wait for more work and hold up those of a search.
+        array = points.numpy()
+        low, high = array.min(), array.max()
+    else:
+        low, high = points.aminmax()
+    return max(abs(float(low)), abs(float(high)), key=lambda m: (math.isnan(m), m))

@@ -1,0 +1,142 @@
+"""Calls of mixers: where their randomness comes from, and what they may return."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+import threading
+import types
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from zmanifold._base.arrays import as_array, as_real_tensor
+from zmanifold._base.errors import InputError
+
+__all__ = ["called", "check_samples", "classes_of", "distributions", "parts_of"]
+
+# Mixers may have a state, as torch's global generator has: threads take turns.
+_ONE_AT_A_TIME = threading.RLock()
+
+
+_RETURNS = "return x_mixed, (x_mixed, y), (x_mixed, y, loss_weights) or (x_mixed, y_a, y_b, lam)"
+
+
+def called(function: Callable[..., Any], generator: torch.Generator, *args: Any, **may: Any) -> Any:
+    """Call as a function of the generator; of the keywords it is given those that it takes."""
+    taken = _keywords_of(function)
+    options = {name: value for name, value in may.items() if name in taken and value is not None}
+    with _ONE_AT_A_TIME:
+        if "generator" in taken:
+            return function(*args, generator=generator, **options)
+        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+        with _seeded(int(seed)):
+            return function(*args, **options)
+
+
+def _keywords_of(function: Callable[..., Any]) -> frozenset[str]:
+    target = function.forward if isinstance(function, torch.nn.Module) else function
+    if isinstance(target, types.MethodType):
+        # Asked for each batch: a signature takes as long as the weights of a small one.
+        return _keywords_of_method(target.__func__)
+    try:
+        return frozenset(inspect.signature(target).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+@lru_cache
+def _keywords_of_method(function: Callable[..., Any]) -> frozenset[str]:
+    return _keywords_of(function)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and Python, and put them back."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    with torch.random.fork_rng(devices=range(n_gpus)):
+        try:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+
+
+def parts_of(
+    returned: Any, mixer: Any, y: Tensor, num_classes: int | None
+) -> tuple[Any, Tensor, Tensor | None]:
+    """Bring what a callable returned to samples, labels and loss weights."""
+    parts = list(returned) or [None] if isinstance(returned, (tuple, list)) else [returned]
+    if len(parts) == 2 and isinstance(parts[1], (tuple, list)):
+        parts = [parts[0], *parts[1]]
+    if len(parts) > 4:
+        raise InputError(f"the mixer returned {len(parts)} values: {_RETURNS}.")
+    if len(parts) == 4:
+        x_mixed, y_a, y_b, lam = parts
+        classes = classes_of(mixer, num_classes)
+        first, second = (distributions(as_real_tensor(t, "labels"), classes) for t in (y_a, y_b))
+        share = torch.as_tensor(lam, dtype=torch.float64, device=first.device).reshape(-1)
+        if len(share) not in (1, len(first)) or first.shape != second.shape:
+            raise InputError(
+                f"the mixer returned lam of shape {tuple(share.shape)} for {len(first)} samples: "
+                "return one number, or one a sample."
+            )
+        share = share[:, None].to(first.dtype)
+        return x_mixed, share * first + (1 - share) * second, None
+    y_mixed = _labels(parts[1], len(y)) if len(parts) > 1 else y
+    weights = parts[2] if len(parts) == 3 else None
+    if weights is not None and not (isinstance(weights, Tensor) and weights.shape == (len(y),)):
+        raise InputError(
+            f"the mixer returned {_shape_of(weights)} as third value for {len(y)} samples: "
+            f"{_RETURNS}, with one loss weight a sample."
+        )
+    return parts[0], y_mixed, weights
+
+
+def _labels(given: Any, b: int) -> Tensor:
+    shape = as_array(given, "the mixer's labels").shape
+    if not shape or len(given) != b:
+        raise InputError(
+            f"the mixer's labels has shape {shape} for {b} samples: give one label a sample, (n,) "
+            "for hard labels or (n, classes) for soft ones."
+        )
+    return as_real_tensor(given, "the mixer's labels")
+
+
+def classes_of(mixer: Any, num_classes: int | None) -> int | None:
+    own = getattr(mixer, "num_classes", None)
+    return num_classes if num_classes is not None else own
+
+
+def distributions(y: Tensor, num_classes: int | None) -> Float[Tensor, "b K"]:
+    if y.ndim == 2:
+        return y if y.is_floating_point() else y.double()
+    if num_classes is None:
+        raise InputError(
+            "integer labels are mixed but the number of classes is not known: give num_classes, "
+            "or soft labels of shape (batch, classes)."
+        )
+    return torch.nn.functional.one_hot(y.long(), num_classes).to(torch.get_default_dtype())
+
+
+def check_samples(mixed: Any, x: Tensor) -> None:
+    real = isinstance(mixed, Tensor) and not mixed.is_complex() and not mixed.is_sparse
+    if not real or mixed.numel() != x.numel() or len(mixed) != len(x):
+        raise InputError(
+            f"the mixer returned {_shape_of(mixed)} for a batch of shape {tuple(x.shape)}: "
+            "return (x_mixed, y) with as many samples of the same shape."
+        )
+
+
+def _shape_of(value: Any) -> str:
+    return f"{type(value).__name__} of shape {tuple(getattr(value, 'shape', ()))}"
