@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import re
@@ -139,6 +140,28 @@ def test_plots_show_any_strength_and_average_over_none():
     ).to_frame()
     with pytest.raises(InputError, match="'fade' has several values of p but the axis shows gamma"):
         plot_id(both, Figure().add_subplot())
+
+
+def test_what_one_plot_cannot_show_is_refused_before_the_work(run, tmp_path):
+    specs = ["--mixer", "fade:p=0.1/0.3", "--mixer", "zeta:gamma=2/3"]
+    plot = tmp_path / "a.png"
+    code, out, err = run("sweep-id", "helix-r3", *FAST, *specs, "--plot", plot)
+    assert (code, out) == (2, "")
+    assert "'fade' has several values of p but the axis shows gamma" in err
+
+
+def test_rows_without_the_strength_are_a_line_of_their_own():
+    from matplotlib.figure import Figure
+
+    def shift(x, y, by=0.0):
+        return x + by, y
+
+    X, _ = zm.make_helix(200, random_state=0)
+    mixers = [shift, functools.partial(shift, by=1.0), functools.partial(shift, by=2.0)]
+    frame = zm.sweep_id(X, mixers=mixers, n_neighbors=6, seeds=1, progress=False).to_frame()
+    lines = plot_id(frame, Figure().add_subplot()).get_lines()
+    assert [line.get_label() for line in lines] == ["shift", "shift, no by"]
+    assert lines[0].get_xdata().tolist() == [1.0, 2.0]
 
 
 def test_a_mixed_set_and_its_measure():

@@ -181,6 +181,12 @@ class Registry(Generic[Offered]):
                     f"the {self.what} {name!r} needs {parameter.name}: give "
                     f"{name}:{parameter.name}=VALUE."
                 )
+            given = parameters.get(parameter.name, parameter.default)
+            if isinstance(parameter.default, bool) and not isinstance(given, bool):
+                # bool("no") would be True.
+                raise InputError(
+                    f"{name}:{parameter.name}={given} must be true or false: give one of them."
+                )
         return factory(**info.presets, **parameters)
 
     def _ours(self) -> dict[str, Offered]:

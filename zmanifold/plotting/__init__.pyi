@@ -5,5 +5,6 @@ from .samples import plot_vicinity as plot_vicinity
 from .samples import set_window as set_window
 from .style import COLORS as COLORS
 from .style import label_colors as label_colors
+from .sweeps import check_one_axis as check_one_axis
 from .sweeps import plot_id as plot_id
 from .sweeps import sweep_figure as sweep_figure

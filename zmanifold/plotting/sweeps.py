@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 from zmanifold.plotting.style import COLORS, DASHES, NAMES, SPARE_COLORS, SYMBOLS
 
-__all__ = ["plot_id", "sweep_figure"]
+__all__ = ["check_one_axis", "plot_id", "sweep_figure"]
 
 
 def plot_id(
@@ -82,8 +83,12 @@ def plot_id(
     span = (known.min(), known.max()) if len(known) else (0.0, 1.0)
     spare = iter(SPARE_COLORS * (1 + frame["mixer"].nunique() // len(SPARE_COLORS)))
     for mixer, rows in frame.groupby("mixer", sort=False):
-        name = str(mixer)
-        _draw_mixer(ax, name, COLORS.get(name) or next(spare), rows, places[rows.index], span)
+        name, own = str(mixer), places[rows.index]
+        color, label = COLORS.get(name) or next(spare), NAMES.get(name, name)
+        _draw_mixer(ax, name, color, label, rows[own.notna()], own.dropna(), span)
+        # Rows without the strength are no point of the curve.
+        without = label if own.isna().all() else f"{label}, no {shown}"
+        _draw_mixer(ax, name, color, without, rows[own.isna()], own[own.isna()], span)
     if shown == "gamma" and len(known) and span[0] <= gamma_min() <= span[1]:
         label = rf"$\gamma_\mathrm{{min}}$ = {gamma_min():.3f}"
         ax.axvline(gamma_min(), color="0.35", ls=":", lw=1.2, label=label)
@@ -97,6 +102,25 @@ def plot_id(
     ax.set_ylabel("local ID")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def check_one_axis(strengths: Iterable[Mapping[str, Any]]) -> None:
+    """Raise InputError if `plot_id` could not draw these strengths on one axis.
+
+    Parameters
+    ----------
+    strengths : iterable of mapping
+        With the entries `mixer` and `parameters` of a table's row.
+
+    Examples
+    --------
+    >>> from zmanifold.plotting import check_one_axis
+    >>> check_one_axis([{"mixer": "zeta", "parameters": '{"gamma": 2.8}'}])
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(list(strengths))
+    _shown_strength(frame, _strengths(frame), None)
 
 
 def _one_panel(frame: pd.DataFrame, n_neighbors: int | None, estimator: str | None) -> pd.DataFrame:
@@ -152,11 +176,14 @@ def _draw_mixer(
     ax: Axes,
     name: str,
     color: str,
+    label: str,
     rows: pd.DataFrame,
     places: pd.Series[float],
     span: tuple[float, float],
 ) -> None:
     columns = ["id_mean", "id_std"]
+    if not len(rows):
+        return
     if places.isna().all():
         mean, std = rows[columns].mean()
         x, y, band = np.array(span), np.array([mean, mean]), np.array([std, std])
@@ -164,7 +191,7 @@ def _draw_mixer(
         curve = rows[columns].groupby(places).mean()
         x, y, band = (v.to_numpy() for v in (curve.index, curve["id_mean"], curve["id_std"]))
     marker = "o" if len(x) == 1 else ""
-    line = ax.plot(x, y, color=color, lw=1.8, marker=marker, label=NAMES.get(name, name))[0]
+    line = ax.plot(x, y, color=color, lw=1.8, marker=marker, label=label)[0]
     if DASHES.get(name):
         line.set_dashes(DASHES[name])
         # Over the solid lines: where curves coincide both can be seen.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmanifold._base.errors import InputError
 from zmanifold._base.files import check_outputs, journal_of
-from zmanifold.plotting import sweep_figure
+from zmanifold.plotting import check_one_axis, sweep_figure
 from zmanifold.storage import save_figure, save_table
 from zmanifold.sweep.dask import check_dask, connected
 from zmanifold.sweep.journal import Journal
@@ -127,6 +127,8 @@ def sweep_many(
     if not sweeps:
         raise InputError("data is empty: give at least one data set.")
     check_distinct([sweep.name for sweep in sweeps], sources)
+    if figure is not None:
+        check_one_axis([strength.columns for strength in sweeps[0].strengths])
     with contextlib.ExitStack() as stack:
         client = None if dask is None else stack.enter_context(connected(dask))
         journal = None
