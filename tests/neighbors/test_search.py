@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
-from zmanifold._base import arrays
 from zmanifold._base import matmul as multiplying
+from zmanifold._base import scaling
 from zmanifold._base.errors import InputError
 from zmanifold.neighbors import _bfloat16 as bfloat16
 from zmanifold.neighbors import _differences as differences
@@ -129,7 +129,7 @@ def test_one_point_more_than_candidates(by):
 @pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e60])
 def test_queries_of_another_magnitude(scale, rng):
     X, queries = rng.normal(size=(40, 20)) * scale, rng.normal(size=(9, 20))
-    (points, at), _ = arrays.rescaled(torch.from_numpy(X), torch.from_numpy(queries))
+    (points, at), _ = scaling.rescaled(torch.from_numpy(X), torch.from_numpy(queries))
     distances, indices = neighbors.search(points, 4, queries=at, memory=2**20)
     expected_d, expected_i = oracles.neighbors_of(points.numpy(), at.numpy(), 4)
     np.testing.assert_array_equal(indices, expected_i)
@@ -234,7 +234,7 @@ def test_mirrored_tiles(by, monkeypatch, rng):
     )  # fmt: skip
     np.testing.assert_array_equal(zm.kneighbors(X, 30)[1], expected)
     if by != "bfloat16":
-        (points,), _ = arrays.rescaled(torch.from_numpy(X))
+        (points,), _ = scaling.rescaled(torch.from_numpy(X))
         used, norms = asked[0]
         assert torch.equal(norms, used.left(points).sizes)
     n_strips = -(-len(X) // 16)
@@ -319,7 +319,7 @@ def test_smaller_k_is_a_prefix(rng):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", adversarial())
 def test_the_filters_bound_holds_for_every_pair(name, dtype):
-    (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
+    (points,), _ = scaling.rescaled(torch.from_numpy(adversarial()[name]))
     n = len(points)
     made = filtering.Filter.of(points, dtype, n, points)
     placed = made.left(points)
@@ -342,7 +342,7 @@ def test_the_filters_bound_holds_for_every_pair(name, dtype):
 def test_projections_keep_within_the_filters_bound(name, p, rng):
     """Along principal directions and others; a set that lies in these gains next to nothing."""
     sets = adversarial() | {"planar": rng.normal(size=(90, 2)) @ rng.normal(size=(2, 20))}
-    (points,), _ = arrays.rescaled(torch.from_numpy(sets[name]))
+    (points,), _ = scaling.rescaled(torch.from_numpy(sets[name]))
     made = filtering.Filter.of(points, torch.float32, len(points), points)
     left = made.left(points)
     placed, norms = left.matrix, left.sizes
@@ -417,7 +417,7 @@ def test_projections_spare_most_products(monkeypatch, rng):
 
 @pytest.mark.parametrize("name", adversarial())
 def test_the_bound_in_bfloat16_holds_for_every_pair(name):
-    (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
+    (points,), _ = scaling.rescaled(torch.from_numpy(adversarial()[name]))
     made = bfloat16.BFloat16Filter.of(points, points)
     left = made.left(points)
     sizes = left.sizes
@@ -460,7 +460,7 @@ def test_the_bound_in_bfloat16_holds_for_queries_that_are_no_rows():
 @pytest.mark.parametrize("by", ["tiles", "projections", "bfloat16"], indirect=True)
 def test_out_of_order_the_same_neighbours_are_found(name, by):
     """Few candidates are measured then: the others' values tell that they are nearer or farther."""
-    (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()[name]))
+    (points,), _ = scaling.rescaled(torch.from_numpy(adversarial()[name]))
     given = {"rows": torch.arange(len(points)), "farthest_only": True, "memory": 2**26}
     for k in (1, 6, 30):
         expected_d, expected_i = neighbors.search(points, k, **given)
@@ -473,7 +473,7 @@ def test_out_of_order_the_same_neighbours_are_found(name, by):
 @pytest.mark.parametrize("narrow", [False, True])
 def test_bounds_turned_round(narrow):
     """Of values they give distances on the safe side, and hardly beyond."""
-    (points,), _ = arrays.rescaled(torch.from_numpy(adversarial()["gaussian"]))
+    (points,), _ = scaling.rescaled(torch.from_numpy(adversarial()["gaussian"]))
     if narrow:
         made = bfloat16.BFloat16Filter.of(points, points)
     else:
