@@ -198,7 +198,7 @@ def test_a_latent_mixer_makes_outputs_not_samples():
         (lambda x, y: (x, y, y, 0.3, 1), "returned 5 values"),
         (lambda x, y: (x, y, y, torch.ones(5)), r"lam of shape \(5,\) for 6 samples"),
         (lambda x, y: (x[:3], y), r"Tensor of shape \(3, 2\) for a batch of shape \(6, 2\)"),
-        (lambda x, y: (x, y[:3]), r"the mixer's labels has shape \(3,\) for 6 samples"),
+        (lambda x, y: (x, y[:3]), r"the mixer's second value has shape \(3,\) for 6 samples"),
         (lambda x, y: (), "returned NoneType"),
         (lambda x, y: None, "returned NoneType"),
     ],

@@ -15,7 +15,7 @@ from torch import Tensor
 from zmanifold._base.arrays import as_array
 from zmanifold._base.errors import InputError
 
-__all__ = ["Labels", "as_labels", "entropy", "name_some"]
+__all__ = ["Labels", "as_labels", "check_one_a_sample", "entropy", "name_some"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +85,7 @@ def as_labels(y: Any, n: int, *, name: str, classes: NDArray[Any] | None = None)
     array = as_array(y, name)
     if array.dtype == np.float16:
         tolerance = max(tolerance, 4 * float(np.finfo(np.float16).eps))
-    if array.ndim not in (1, 2) or len(array) != n:
-        raise InputError(
-            f"{name} has shape {array.shape} for {n} samples: give one label a sample, (n,) for "
-            "hard labels or (n, classes) for soft ones."
-        )
+    check_one_a_sample(array.shape, n, name)
     if array.ndim == 2:
         return _as_soft(array, name, classes, tolerance)
     if array.dtype.kind in "OT":
@@ -113,6 +109,21 @@ def as_labels(y: Any, n: int, *, name: str, classes: NDArray[Any] | None = None)
             f"are {name_some(known)}: remove such samples, or relabel them."
         )
     return Labels(known, torch.from_numpy(codes.astype(np.int64)), None)
+
+
+def check_one_a_sample(shape: tuple[int, ...], n: int, name: str) -> None:
+    """Raise InputError unless labels of this shape can be those of n samples.
+
+    Examples
+    --------
+    >>> from zmanifold._base.labels import check_one_a_sample
+    >>> check_one_a_sample((32, 10), 32, "y")
+    """
+    if len(shape) not in (1, 2) or shape[0] != n:
+        raise InputError(
+            f"{name} has shape {shape} for {n} samples: give one label a sample, (n,) for hard "
+            "labels or (n, classes) for soft ones."
+        )
 
 
 def entropy(distributions: Float64[Tensor, "n K"]) -> Float64[Tensor, " n"]:

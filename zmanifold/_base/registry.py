@@ -15,14 +15,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from zmanifold._base.errors import InputError, unknown_name
 
-__all__ = ["Info", "Parameter", "Registry", "load_plugins"]
+__all__ = ["Info", "Parameter", "Registry", "fitting_name", "load_plugins"]
 
 _PLUGINS = "ZMANIFOLD_PLUGINS"
 
@@ -132,7 +132,7 @@ class Registry(Generic[Offered]):
                 f"{offered!r} has names={names!r} but its names must be a mapping of each name to "
                 f"the parameters that it presets: give names = {{'my-name': {{}}}}."
             )
-        ours = self._ours()
+        ours = self._ours
         for info in self._infos(_described(offered)):
             before = self._registered.get(info.name)
             if info.name in ours or (before is not None and before[0].source != info.source):
@@ -143,7 +143,7 @@ class Registry(Generic[Offered]):
     def available(self) -> list[Offered]:
         """List what can be named: the package's own, then those of plugins."""
         load_plugins()
-        return [*self._ours().values(), *(info for info, _ in self._registered.values())]
+        return [*self._ours.values(), *(info for info, _ in self._registered.values())]
 
     def find(self, name: str) -> tuple[Offered, Callable[..., Any]]:
         """Return what a name stands for and the class that makes it.
@@ -153,7 +153,7 @@ class Registry(Generic[Offered]):
         InputError
             If nothing has that name; the message names the nearest.
         """
-        ours = self._ours()
+        ours = self._ours
         if name not in ours:
             load_plugins()
             if name in self._registered:
@@ -189,6 +189,7 @@ class Registry(Generic[Offered]):
                 )
         return factory(**info.presets, **parameters)
 
+    @cached_property
     def _ours(self) -> dict[str, Offered]:
         return {info.name: info for found in _exported(self.package) for info in self._infos(found)}
 
@@ -215,6 +216,30 @@ class Registry(Generic[Offered]):
                 source=found.source,
                 **{key: found.attributes[key] for key in further if key in found.attributes},
             )
+
+
+def fitting_name(thing: Any) -> str | None:
+    """Return the name under which an object's class offers it; None if it offers none.
+
+    Of several names it is the one that presets most of the values that the object has; the first
+    where no name fits.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold._base.registry import fitting_name
+    >>> fitting_name(zm.ZetaMixup()), fitting_name(zm.ZetaMixup(anchored=True)), fitting_name(2)
+    ('zeta', 'zeta-anchored', None)
+    """
+    names = getattr(thing, "names", None)
+    if not isinstance(names, Mapping) or not names:
+        return None
+    fits = [
+        name
+        for name, presets in names.items()
+        if all(getattr(thing, key, None) == value for key, value in presets.items())
+    ]
+    return str(max(fits or names, key=lambda name: len(names[name]) if fits else 0))
 
 
 @cache

@@ -17,12 +17,12 @@ from typing import Any
 from zmanifold._base.errors import InputError
 from zmanifold._base.registry import Registry
 
-__all__ = ["make_all", "parse_grid", "parse_spec"]
+__all__ = ["MOST_VALUES", "make_all", "parse_grid", "parse_spec", "read_range"]
 
-_MOST_VALUES = 10_000
+MOST_VALUES = 10_000
 _WORDS = {"true": True, "false": False, "none": None}
 _RULE = (
-    f"give START:STOP:STEP with START <= STOP, STEP > 0 and at most {_MOST_VALUES} values, or A/B/C"
+    f"give START:STOP:STEP with START <= STOP, STEP > 0 and at most {MOST_VALUES} values, or A/B/C"
 )
 
 
@@ -69,12 +69,32 @@ def parse_grid(value: str, spec: str) -> list[Any]:
     if ":" not in value:
         return list(dict.fromkeys(_value(item.strip()) for item in value.split("/")))
     try:
-        start, stop, step = map(float, value.split(":"))
+        values = read_range(value)
     except ValueError:
         raise InputError(f"{spec!r} has the grid {value!r}, which is none: {_RULE}.") from None
-    fine = abs(start) < 1e6 and abs(stop) < 1e6 and 1e-6 <= step < 1e6
-    if not (fine and start <= stop) or stop - start >= step * _MOST_VALUES:
+    if not values:
         raise InputError(f"{spec!r} has the grid {value!r}, reversed or too fine: {_RULE}.")
+    return values
+
+
+def read_range(text: str) -> list[float]:
+    """Read START:STOP:STEP, both ends in; nothing if it is reversed, too fine or too far out.
+
+    Raises
+    ------
+    ValueError
+        If it is not three numbers.
+
+    Examples
+    --------
+    >>> from zmanifold._base.specs import read_range
+    >>> read_range("0:1:0.25"), read_range("1:0:0.25")
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [])
+    """
+    start, stop, step = map(float, text.split(":"))
+    in_range = max(abs(start), abs(stop), step) < 1e6 and step >= 1e-6
+    if not (in_range and start <= stop) or stop - start >= step * MOST_VALUES:
+        return []
     # A step that misses the end by rounding alone still reaches it.
     count = int((stop - start) / step + 1e-9) + 1
     return [round(start + i * step, 10) for i in range(count)]

@@ -12,6 +12,7 @@ import typer
 
 from zmanifold._base.errors import InputError
 from zmanifold._base.registry import Info
+from zmanifold._base.specs import MOST_VALUES, read_range
 
 __all__ = [
     "Alpha",
@@ -41,7 +42,6 @@ NMix = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
-_MOST_GAMMAS = 10_000
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -113,27 +113,18 @@ def parse_gammas(text: str) -> list[float]:
     """
     rule = (
         "give START:STOP:STEP with 0 <= START <= STOP, STEP > 0 and at most "
-        f"{_MOST_GAMMAS} values, or numbers >= 0 by commas"
+        f"{MOST_VALUES} values, or numbers >= 0 by commas"
     )
+    is_range = ":" in text
     try:
-        if ":" in text:
-            start, stop, step = map(float, text.split(":"))
-            in_range = 0 <= start <= stop < 1e6 and 1e-6 <= step < 1e6
-            if not in_range or stop - start >= step * _MOST_GAMMAS:
-                raise InputError(
-                    f"--gamma {text} is empty, reversed, negative or too fine: {rule}."
-                )
-            # A step that misses the end by rounding alone still reaches it.
-            count = int((stop - start) / step + 1e-9) + 1
-            return [round(start + i * step, 10) for i in range(count)]
-        values = list(dict.fromkeys(map(float, parse_list(text))))
-    except InputError:
-        raise
+        values = read_range(text) if is_range else [float(item) for item in parse_list(text)]
     except ValueError:
         raise InputError(f"--gamma {text} is not a range or a list of numbers: {rule}.") from None
+    if is_range and (not values or values[0] < 0):
+        raise InputError(f"--gamma {text} is empty, reversed, negative or too fine: {rule}.")
     if not values or not all(0 <= value < 1e6 for value in values):
         raise InputError(f"--gamma {text} is empty or holds a number outside [0, 1e6): {rule}.")
-    return values
+    return list(dict.fromkeys(values))
 
 
 def parse_integers(option: str, text: str) -> list[int]:

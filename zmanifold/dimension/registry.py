@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zmanifold._base.errors import InputError
-from zmanifold._base.registry import Info, Registry
+from zmanifold._base.registry import Info, Registry, fitting_name
 from zmanifold._base.specs import make_all
 
 if TYPE_CHECKING:
@@ -107,18 +107,16 @@ def estimator_name(estimator: Any) -> str:
     >>> estimator_name(FukunagaOlsen()), estimator_name(FukunagaOlsen(alphaFO=0.1))
     ('FO', 'FO:alphaFO=0.1')
     """
-    parameters = {
-        parameter.name: (getattr(estimator, parameter.name), parameter.default)
+    offered = fitting_name(estimator)
+    name = type(estimator).__name__ if offered is None else offered
+    presets = {} if offered is None else estimator.names[offered]
+    changed = [
+        f"{parameter.name}={getattr(estimator, parameter.name)}"
         for parameter in inspect.signature(type(estimator)).parameters.values()
         if hasattr(estimator, parameter.name)
-    }
-    names = getattr(estimator, "names", {type(estimator).__name__: {}})
-    for name, presets in names.items():
-        values = {key: presets.get(key, default) for key, (_, default) in parameters.items()}
-        changed = {key: has for key, (has, _) in parameters.items() if has != values[key]}
-        if not changed or name == list(names)[-1]:
-            break
-    return ":".join([name, ",".join(f"{k}={v}" for k, v in changed.items())] if changed else [name])
+        and getattr(estimator, parameter.name) != presets.get(parameter.name, parameter.default)
+    ]
+    return f"{name}:{','.join(changed)}" if changed else name
 
 
 def estimate(

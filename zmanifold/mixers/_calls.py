@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zmanifold._base.arrays import as_array, as_real_tensor
 from zmanifold._base.errors import InputError
+from zmanifold._base.labels import check_one_a_sample
 
 __all__ = ["called", "check_samples", "classes_of", "distributions", "parts_of"]
 
@@ -73,7 +74,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def parts_of(
-    returned: Any, mixer: Any, y: Tensor, num_classes: int | None
+    returned: Any, mixer: Any, x: Tensor, y: Tensor, num_classes: int | None
 ) -> tuple[Any, Tensor, Tensor | None]:
     """Bring what a callable returned to samples, labels and loss weights."""
     parts = list(returned) or [None] if isinstance(returned, (tuple, list)) else [returned]
@@ -84,7 +85,10 @@ def parts_of(
     if len(parts) == 4:
         x_mixed, y_a, y_b, lam = parts
         classes = classes_of(mixer, num_classes)
-        first, second = (distributions(as_real_tensor(t, "labels"), classes) for t in (y_a, y_b))
+        first, second = (
+            distributions(as_real_tensor(labels, "labels"), classes, x.dtype)
+            for labels in (y_a, y_b)
+        )
         share = torch.as_tensor(lam, dtype=torch.float64, device=first.device).reshape(-1)
         if len(share) not in (1, len(first)) or first.shape != second.shape:
             raise InputError(
@@ -104,13 +108,9 @@ def parts_of(
 
 
 def _labels(given: Any, b: int) -> Tensor:
-    shape = as_array(given, "the mixer's labels").shape
-    if not shape or len(given) != b:
-        raise InputError(
-            f"the mixer's labels has shape {shape} for {b} samples: give one label a sample, (n,) "
-            "for hard labels or (n, classes) for soft ones."
-        )
-    return as_real_tensor(given, "the mixer's labels")
+    name = "the mixer's second value"
+    check_one_a_sample(as_array(given, name).shape, b, name)
+    return as_real_tensor(given, name)
 
 
 def classes_of(mixer: Any, num_classes: int | None) -> int | None:
@@ -118,7 +118,8 @@ def classes_of(mixer: Any, num_classes: int | None) -> int | None:
     return num_classes if num_classes is not None else own
 
 
-def distributions(y: Tensor, num_classes: int | None) -> Float[Tensor, "b K"]:
+def distributions(y: Tensor, num_classes: int | None, dtype: torch.dtype) -> Float[Tensor, "b K"]:
+    """Return soft labels as they are, and classes one-hot in the samples' dtype or float32."""
     if y.ndim == 2:
         return y if y.is_floating_point() else y.double()
     if num_classes is None:
@@ -126,7 +127,9 @@ def distributions(y: Tensor, num_classes: int | None) -> Float[Tensor, "b K"]:
             "integer labels are mixed but the number of classes is not known: give num_classes, "
             "or soft labels of shape (batch, classes)."
         )
-    return torch.nn.functional.one_hot(y.long(), num_classes).to(torch.get_default_dtype())
+    return torch.nn.functional.one_hot(y.long(), num_classes).to(
+        torch.promote_types(dtype, torch.float32)
+    )
 
 
 def check_samples(mixed: Any, x: Tensor) -> None:

@@ -28,6 +28,7 @@ from zmanifold._base.arrays import as_real_tensor
 from zmanifold._base.checks import is_number
 from zmanifold._base.errors import InputError
 from zmanifold._base.identity import identity
+from zmanifold._base.registry import fitting_name
 from zmanifold.mixers._calls import called, check_samples, classes_of, distributions, parts_of
 from zmanifold.mixers.linear import mix
 
@@ -105,14 +106,14 @@ def apply(
     check_mixer(mixer, latent=latent)
     if is_linear(mixer) and not callable(mixer):
         to_x, to_y = draw_weights(mixer, len(x), generator)
-        soft = distributions(y, classes_of(mixer, num_classes))
+        soft = distributions(y, classes_of(mixer, num_classes), x.dtype)
         # Mixed in float64 and rounded once, as in `Batches`: equal samples stay equal.
         mixed = mix(to_x.to(x.device), x.double()).to(x.dtype)
         return mixed, mix(to_y.to(y.device), soft), None
     if is_linear(mixer) and y.ndim == 1 and not y.is_floating_point():
-        y = distributions(y, classes_of(mixer, num_classes))
+        y = distributions(y, classes_of(mixer, num_classes), x.dtype)
     returned = called(mixer, generator, x, y, indices=indices)
-    x_mixed, y_mixed, loss_weights = parts_of(returned, mixer, y, num_classes)
+    x_mixed, y_mixed, loss_weights = parts_of(returned, mixer, x, y, num_classes)
     if not latent:
         check_samples(x_mixed, x)
     return x_mixed, y_mixed, loss_weights
@@ -243,11 +244,9 @@ def label_of(mixer: Any) -> str:
     own = getattr(mixer, "label", None)
     if isinstance(own, str):
         return own
-    names = getattr(mixer, "names", None)
-    if isinstance(names, Mapping):
-        # Of several the one that presets most of what the mixer has.
-        fits = [n for n, presets in names.items() if _has(mixer, presets)]
-        return str(max(fits or names, key=lambda n: len(names[n])))
+    offered = fitting_name(mixer)
+    if offered is not None:
+        return offered
     inner = getattr(mixer, "func", mixer)  # of a functools.partial
     return str(getattr(inner, "__name__", None) or type(inner).__name__)
 
@@ -328,10 +327,6 @@ def is_ours(mixer: Any) -> bool:
     (True, False)
     """
     return mixer is None or type(mixer).__module__.split(".")[0] == "zmanifold"
-
-
-def _has(mixer: Any, values: Mapping[str, Any]) -> bool:
-    return all(getattr(mixer, name, None) == value for name, value in values.items())
 
 
 def _strengths(mixer: Any) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -70,7 +70,8 @@ class Batches:
     place: Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in self.__dict__.items() if name != "label_tensor"}
+        # Without what was computed from the labels: each process computes it again.
+        kept = {field.name: getattr(self, field.name) for field in fields(self)}
         return kept | ({} if self.place is None else {"points": None})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -114,7 +115,7 @@ class Batches:
         # A copy: torch takes no array that is read-only or runs backwards.
         return torch.from_numpy(labels.copy()).to(self.points.device)
 
-    @property
+    @cached_property
     def n_classes(self) -> int | None:
         """The number of classes of hard labels."""
         hard = self.label_tensor
