@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zmanifold as zm
-from zmanifold._base.kernels import aligned_zeros, arrays_are_apart, single, use_widest_vectors
+from zmanifold._base.kernels import aligned_zeros, single, use_widest_vectors
 
 import oracles
 
@@ -50,26 +50,6 @@ def test_the_widest_vectors_are_asked_for():
     assert total(np.arange(9.0)) == 36
     (code,) = total.inspect_llvm().values()
     assert '"prefer-vector-width"="512"' in code
-
-
-def test_arrays_are_told_to_be_apart():
-    """Their numbers are, and nothing else that is known of them."""
-
-    @numba.njit
-    def add(x, n, out):
-        arrays_are_apart()
-        for i in range(n):
-            out[i] += x[i]
-
-    out = np.ones(3)
-    add(np.arange(3.0), 2, out)
-    assert out.tolist() == [1, 2, 1]
-    (code,) = add.inspect_llvm().values()
-    (defined,) = [
-        line for line in code.splitlines() if line.startswith("define") and "arg.n" in line
-    ]
-    told = [word for word in defined.split(",") if "noalias" in word and "arg." in word]
-    assert [word.split("%")[-1] for word in told] == ["arg.x.4", "arg.out.4"]
 
 
 def test_every_bfloat16_is_its_bits():

@@ -12,9 +12,8 @@ import torch
 import zmanifold as zm
 from scipy.stats import beta, chisquare, kstest
 from torch import nn
-from zmanifold._base import matmul as multiplying
 from zmanifold._base.errors import InputError
-from zmanifold.mixers import linear, mixers_from_specs
+from zmanifold.mixers import mixers_from_specs
 from zmanifold.mixers._shuffles import shuffled_rows
 
 import oracles
@@ -250,43 +249,12 @@ def test_mix_against_the_loop(rng):
     ids=["call", "grad", "jvp", "vmap x", "vmap weights", "vmap grad", "hvp"],
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own jvp
-def test_large_products_can_be_transformed_as_small_ones(transform, monkeypatch):
-    """Most CPUs mix large batches by another library: what torch does with a product stays."""
-    monkeypatch.setattr(linear, "product_is_faster", lambda *_: True)
+def test_mix_can_be_transformed_as_a_product(transform):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(150, 100, generator=generator)
     w = zm.ZetaMixup(0.5).weights(150, generator=generator)
     found, expected = transform(zm.mix, w, x), transform(torch.matmul, w, x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("intel", [False, True])
-@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
-def test_who_multiplies_depends_on_the_maker_and_the_shape(intel, capability, monkeypatch):
-    monkeypatch.setattr(multiplying, "_has_intel_cpu", lambda: intel)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    mkl_has_all = intel or capability == "AVX2"
-    assert multiplying.product_is_faster(32, 32, 3 * 224 * 224)
-    assert multiplying.product_is_faster(128, 128, 3 * 32 * 32) is not mkl_has_all
-    assert not multiplying.product_is_faster(32, 32, 784)
-
-
-def test_onednn_multiplies_where_mkl_does_not_use_all_instructions(monkeypatch):
-    def suited(capability, intel):
-        monkeypatch.setattr(multiplying, "_has_intel_cpu", lambda: intel)
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-        return [multiplying._suits_onednn(dtype) for dtype in (torch.float32, torch.bfloat16)]
-
-    assert suited("AVX512", True) == suited("AVX512", False) == [True, True]
-    assert suited("AVX2", True) == [False, False]
-    assert suited("AVX2", False) == [True, False]
-    assert suited("DEFAULT", False) == [False, False]
-
-
-def test_small_batches_and_other_dtypes_are_multiplied_by_torch(monkeypatch):
-    monkeypatch.setattr(linear._Product, "apply", lambda *_: pytest.fail("another library"))
-    zm.mix(torch.ones(30, 30), torch.ones(30, 700))
-    zm.mix(torch.ones(150, 150).double(), torch.ones(150, 100).double())
 
 
 def test_mix_of_no_samples_is_zero():

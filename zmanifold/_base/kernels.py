@@ -12,7 +12,6 @@ from numba.extending import intrinsic
 __all__ = [
     "CACHE_LINE",
     "aligned_zeros",
-    "arrays_are_apart",
     "kernel",
     "single",
     "use_widest_vectors",
@@ -77,38 +76,6 @@ def use_widest_vectors(context):
         if isinstance(attributes, set):
             # llvmlite's own `add` knows only attributes without a value.
             set.add(attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-@intrinsic
-@no_type_check
-def arrays_are_apart(context):
-    """Promise that no array given to the calling function shares memory with one it writes to.
-
-    Else LLVM compares their places before each loop, which takes a short one as long as itself.
-
-    Examples
-    --------
-    >>> import numba, numpy as np
-    >>> from zmanifold._base.kernels import arrays_are_apart
-    >>> @numba.njit
-    ... def add(x, out):
-    ...     arrays_are_apart()
-    ...     for i in range(len(x)):
-    ...         out[i] += x[i]
-    >>> out = np.ones(2)
-    >>> add(np.array([1.0, 2.0]), out)
-    >>> out
-    array([2., 3.])
-    """
-
-    def generate(context, builder, signature, arguments):
-        for argument in builder.function.args:
-            # Of an array's parts, the fifth points to its numbers.
-            if argument.name.startswith("arg.") and argument.name.endswith(".4"):
-                argument.add_attribute("noalias")
         return context.get_dummy_value()
 
     return types.void(), generate

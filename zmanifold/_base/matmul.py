@@ -18,7 +18,6 @@ __all__ = [
     "multiplies_halves",
     "multiplies_slowly",
     "product",
-    "product_is_faster",
 ]
 
 
@@ -90,24 +89,6 @@ def _suits_onednn(dtype: torch.dtype) -> bool:
     if capability == "AVX2":
         return dtype == torch.float32 and not _has_intel_cpu()
     return capability == "AVX512"
-
-
-def product_is_faster(p: int, d: int, q: int) -> bool:
-    """Tell whether `product` of (p, d) and (q, d) takes a CPU less time than torch.matmul.
-
-    That has MKL, which keeps AVX-512 to Intel's CPUs. There, and where a CPU has no AVX-512, it is
-    the faster one, but for few rows of many columns (a batch of 32 large images), where reading
-    them is what takes the time.
-
-    Examples
-    --------
-    >>> from zmanifold._base.matmul import product_is_faster
-    >>> product_is_faster(8, 8, 8)
-    False
-    """
-    if _has_intel_cpu() or multiplies_slowly():
-        return p * d <= 2**10 and q >= 2**15
-    return p * d * q >= 2**21
 
 
 @cache

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int64
 from zmanifold._base.kernels import (
     CACHE_LINE,
     aligned_zeros,
-    arrays_are_apart,
     kernel,
     use_widest_vectors,
 )
@@ -305,7 +304,6 @@ def _tridiagonal(a, diagonal, squares, vectors):
 def _pass(a, m, u, v, w, z, p, rest_of_p):
     """Subtract v w' + w v' from the first m rows and add their product with u to p."""
     use_widest_vectors()
-    arrays_are_apart()
     for start in range(0, m, CACHE_LINE):
         # A multiple of the block already; written so, the compiler knows that it is one.
         stop = start // CACHE_LINE * CACHE_LINE + CACHE_LINE

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, Shaped
@@ -14,7 +12,6 @@ from torch import Tensor, nn
 from zmanifold._base.arrays import check_dense
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError
-from zmanifold._base.matmul import product, product_is_faster
 
 __all__ = ["LinearMixer", "mix"]
 
@@ -63,52 +60,8 @@ def _mixed(
     weights: Float[Tensor, "m b"], x: Float[Tensor, "b *shape"]
 ) -> Float[Tensor, "m *shape"]:
     m, b = weights.shape
-    weights, flat = weights.to(dtype=x.dtype), x.reshape(b, math.prod(x.shape[1:]))
-    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
-    if (
-        weights.device.type == flat.device.type == "cpu"
-        and flat.dtype == torch.float32
-        and not torch.compiler.is_compiling()
-        and product_is_faster(m, b, flat.shape[1])
-    ):
-        multiply = _Product.apply
-    return multiply(weights, flat).reshape(m, *x.shape[1:])
-
-
-class _Product(torch.autograd.Function):
-    """A matrix product by `zmanifold._base.matmul.product`, which has no derivative of its own."""
-
-    @staticmethod
-    def forward(weights: Tensor, flat: Tensor) -> Tensor:
-        return product(weights, flat.mT)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        weights, flat = ctx.saved_tensors
-        to_weights, to_flat = ctx.needs_input_grad
-        return grad @ flat.mT if to_weights else None, weights.mT @ grad if to_flat else None
-
-    @staticmethod
-    def jvp(ctx: Any, weights_moved: Tensor, flat_moved: Tensor) -> Tensor:
-        weights, flat = ctx.saved_tensors
-        moved: Tensor = weights_moved @ flat + weights @ flat_moved
-        return moved
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, int | None], weights: Tensor, flat: Tensor
-    ) -> tuple[Tensor, int]:
-        batched = [
-            given if axis is None else given.movedim(axis, 0)
-            for given, axis in zip((weights, flat), in_dims, strict=True)
-        ]
-        mixed: Tensor = batched[0] @ batched[1]
-        return mixed, 0
+    flat = x.reshape(b, math.prod(x.shape[1:]))
+    return (weights.to(x.dtype) @ flat).reshape(m, *x.shape[1:])
 
 
 class LinearMixer(nn.Module, ABC):
