@@ -1,12 +1,15 @@
-"""Whether the same code and state are recognised, and others told apart."""
+"""Digests are equal for the same code and state, and differ for any other."""
 
 from __future__ import annotations
 
+import collections
 import functools
+import random
 import subprocess
 import sys
 import textwrap
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -49,6 +52,30 @@ class Child(Jitter):
     pass
 
 
+class Named(dict):
+    """A dict with an attribute."""
+
+    def __init__(self, name, **items):
+        super().__init__(items)
+        self.name = name
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+class Refuses:
+    def __reduce_ex__(self, protocol):
+        raise AttributeError("not for pickle")
+
+
+def reordered():
+    made = Jitter.__new__(Jitter)
+    made.values, made.sd = (), 0.1
+    return made
+
+
 def net(seed):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(2, 3), nn.ReLU())
@@ -73,6 +100,10 @@ def twice(make):
         lambda: Jitter(0.1).__call__,
         lambda: torch.Generator().manual_seed(3),
         lambda: np.random.default_rng(3),
+        lambda: random.Random(3),
+        lambda: collections.deque([1, 2], maxlen=3),
+        lambda: Pair(1, 2),
+        lambda: Named("a", x=1),
         lambda: lambda x, y: (x, y),
     ],
 )
@@ -82,8 +113,12 @@ def test_the_same_is_recognised(make):
     assert first == second
 
 
+def test_the_order_of_attributes_does_not_count():
+    assert identity(reordered()) == identity(Jitter(0.1))
+
+
 class Other:
-    """A class called as another one is."""
+    """A namespace for a second class called Jitter."""
 
     class Jitter(Jitter):
         def __call__(self, x, y):
@@ -106,7 +141,18 @@ PAIRS = [
     (net(0), net(1)),
     (functools.partial(halve, y=1), functools.partial(halve, y=2)),
     (np.random.default_rng(3), np.random.default_rng(4)),
-    (lambda x, y: x, lambda x, y: 2 * x),  # on one line
+    # The state of these is not in attributes, or not in attributes alone.
+    (random.Random(3), random.Random(4)),
+    (np.random.RandomState(3), np.random.RandomState(4)),
+    (collections.deque([1]), collections.deque([2])),
+    (collections.deque([1], maxlen=2), collections.deque([1], maxlen=3)),
+    (collections.defaultdict(int), collections.defaultdict(float)),
+    (collections.Counter("a"), collections.Counter("b")),
+    (collections.OrderedDict(a=1), collections.OrderedDict(a=2)),
+    (Named("a", x=1), Named("a", x=2)),
+    (Named("a", x=1), Named("b", x=1)),
+    # Two lambdas on one line have the same source.
+    (lambda x, y: x, lambda x, y: 2 * x),
 ]
 
 
@@ -132,14 +178,17 @@ def test_objects_that_hold_themselves():
     assert identity(knot(1)) == identity(knot(1)) != identity(knot(2))
 
 
-@pytest.mark.parametrize("unreadable", [threading.Lock(), iter([]), (i for i in range(3))])
+@pytest.mark.parametrize(
+    "unreadable",
+    [threading.Lock(), iter([]), (i for i in range(3)), zip([1]), threading.local(), Refuses()],
+)
 def test_what_cannot_be_read_is_not_recognised(unreadable):
     assert identity(unreadable) is None
     assert identity(Jitter(0, [unreadable])) is None
 
 
 def test_in_other_processes(tmp_path):
-    """Neither addresses nor the order of sets, which differ from process to process, count."""
+    """Addresses and the order of sets differ between processes, and do not count."""
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""

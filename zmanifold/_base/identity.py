@@ -1,7 +1,7 @@
-"""Recognise the user's own mixers and estimators from one run to the next.
+"""Digests by which a later run recognises the user's own mixers and estimators.
 
-A name is too weak (its code may have been edited), an address too strong (it is another one in
-each process). What identifies an object here is its class's source and its state.
+A name does not identify an object, because its code may have been edited; neither does an address,
+which differs in each process. The digest is one of the class's source and of the object's state.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ import torch
 
 __all__ = ["identity"]
 
-# Modules whose classes are identified by their names: they change with a version alone.
+# Packages whose classes and functions are identified by their names: their code is not the user's.
 _KNOWN = ("zmanifold", "torch", "numpy", "builtins", "scipy", "sklearn", "functools", "collections")
 
+# Types whose repr determines the value.
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, range)
+
+
+# Objects by their id, each with its number. The reference keeps the id from being used again.
+_Seen = dict[int, tuple[int, Any]]
 
 
 class _UnreadableError(Exception):
@@ -28,17 +33,17 @@ class _UnreadableError(Exception):
 
 
 def identity(thing: Any) -> str | None:
-    """Return a digest of an object's code and state, the same in each process.
+    """Return a digest of an object's code and state, which is the same in each process.
 
     Parameters
     ----------
     thing : object
-        A function, a class's instance, a torch module, a functools.partial...
+        For example a function, an instance of a class, a torch module or a functools.partial.
 
     Returns
     -------
     str or None
-        None where a part cannot be read: a file, a lock, an object of compiled code.
+        None if the state has a part that cannot be read: an open file, a lock, an iterator.
 
     Examples
     --------
@@ -52,6 +57,7 @@ def identity(thing: Any) -> str | None:
     True
     """
     content = hashlib.sha256()
+    # 32 hexadecimal digits are 128 bits: 2**64 objects until two are expected to collide.
     try:
         for part in _parts(thing, {}):
             content.update(part + b"\0")
@@ -60,14 +66,14 @@ def identity(thing: Any) -> str | None:
     return content.hexdigest()[:32]
 
 
-def _parts(thing: Any, seen: dict[int, int]) -> Iterator[bytes]:
+def _parts(thing: Any, seen: _Seen) -> Iterator[bytes]:
     if isinstance(thing, _PLAIN):
         yield f"{type(thing).__name__} {thing!r}".encode()
         return
-    if id(thing) in seen:  # a cycle, or the same object twice
-        yield f"same as {seen[id(thing)]}".encode()
+    if id(thing) in seen:  # a cycle, or a second reference to the object
+        yield f"same as {seen[id(thing)][0]}".encode()
         return
-    seen[id(thing)] = len(seen)
+    seen[id(thing)] = len(seen), thing
     if isinstance(thing, type):
         yield from _of_class(thing, seen)
     elif isinstance(thing, types.FunctionType):
@@ -84,12 +90,12 @@ def _parts(thing: Any, seen: dict[int, int]) -> Iterator[bytes]:
         values = thing.detach().cpu().contiguous().reshape(-1)
         yield f"tensor {thing.dtype} {tuple(thing.shape)}".encode()
         yield values.view(torch.uint8).numpy().tobytes() if values.numel() else b""
-    elif isinstance(thing, dict):
+    elif type(thing) is dict:
         yield f"dict of {len(thing)}".encode()
         for key, value in thing.items():
             yield from _parts(key, seen)
             yield from _parts(value, seen)
-    elif isinstance(thing, (list, tuple)):
+    elif type(thing) in (list, tuple):
         yield f"{type(thing).__name__} of {len(thing)}".encode()
         for value in thing:
             yield from _parts(value, seen)
@@ -99,31 +105,34 @@ def _parts(thing: Any, seen: dict[int, int]) -> Iterator[bytes]:
         yield from _of_object(thing, seen)
 
 
-def _of_object(thing: Any, seen: dict[int, int]) -> Iterator[bytes]:
+def _of_object(thing: Any, seen: _Seen) -> Iterator[bytes]:
+    """Yield the class, and the state that pickle would store: attributes, items, compiled state."""
+    # Built-in types without a branch in `_parts` are iterators and their like: use changes them.
+    if type(thing).__module__ == "builtins":
+        raise _UnreadableError
     yield from _parts(type(thing), seen)
-    state: dict[str, Any] = dict(getattr(thing, "__dict__", {}))
-    slots = [name for base in type(thing).__mro__ for name in getattr(base, "__slots__", ())]
-    state |= {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
-    if not state:
-        try:
-            reduced = thing.__reduce_ex__(2)
-        except TypeError:
-            raise _UnreadableError from None
-        # An object without state is its class; one of compiled code has to say what it holds.
-        if isinstance(reduced, str):
-            raise _UnreadableError
-        compiled = not (type(thing).__flags__ & _HEAP_TYPE)
-        if compiled and type(thing).__module__ == "builtins":
-            raise _UnreadableError
-        state = {"reduced": [part for part in reduced[1:3] if part is not None]}
-    yield from _parts(dict(sorted(state.items())), seen)
+    try:
+        stored = thing.__reduce_ex__(2)
+    except Exception:
+        # pickle's refusal, or an error of the class's own method: the state is unknown either way.
+        raise _UnreadableError from None
+    if isinstance(stored, str):
+        # The name of a global object stands for the object, and tells nothing of its state.
+        raise _UnreadableError
+    arguments, state, items, pairs = (*stored[1:5], None, None, None)[:4]
+    yield from _parts(arguments, seen)
+    # A class with slots has a state of two mappings.
+    for part in state if isinstance(state, tuple) else (state,):
+        # The order in which attributes were set does not matter.
+        yield from _parts(dict(sorted(part.items())) if _has_names(part) else part, seen)
+    yield from _parts([list(values or ()) for values in (items, pairs)], seen)
 
 
-# Py_TPFLAGS_HEAPTYPE: set for classes that are written in Python.
-_HEAP_TYPE = 1 << 9
+def _has_names(state: Any) -> bool:
+    return type(state) is dict and all(isinstance(name, str) for name in state)
 
 
-def _of_class(cls: type, seen: dict[int, int]) -> Iterator[bytes]:
+def _of_class(cls: type, seen: _Seen) -> Iterator[bytes]:
     yield f"{cls.__module__}.{cls.__qualname__}".encode()
     for base in cls.__mro__:
         if base.__module__.split(".")[0] in _KNOWN:
@@ -138,7 +147,7 @@ def _of_class(cls: type, seen: dict[int, int]) -> Iterator[bytes]:
                 yield from _parts(value, seen)
 
 
-def _of_function(function: types.FunctionType, seen: dict[int, int]) -> Iterator[bytes]:
+def _of_function(function: types.FunctionType, seen: _Seen) -> Iterator[bytes]:
     yield f"{function.__module__}.{function.__qualname__}".encode()
     if function.__module__.split(".")[0] in _KNOWN:
         return
@@ -150,7 +159,7 @@ def _of_function(function: types.FunctionType, seen: dict[int, int]) -> Iterator
             yield from _parts(cell.cell_contents, seen)
         except ValueError:  # not yet bound
             yield b"empty"
-    # Helpers and constants of its own module that it uses.
+    # A function also depends on the functions, classes and constants of its module that it names.
     for name in sorted(_names_of(function.__code__) & function.__globals__.keys()):
         value = function.__globals__[name]
         own = getattr(value, "__module__", None) == function.__module__
@@ -162,7 +171,7 @@ def _of_function(function: types.FunctionType, seen: dict[int, int]) -> Iterator
 
 
 def _of_code_or_source(function: types.FunctionType) -> Iterator[bytes]:
-    # The source of a lambda is its line, which may hold another one.
+    # inspect gives whole lines, and the line of a lambda may hold a second lambda.
     if function.__name__ != "<lambda>":
         try:
             yield "\n".join(inspect.getsource(function).split()).encode()
