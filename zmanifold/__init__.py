@@ -1,7 +1,7 @@
 """Measure what mixing augmentations do to the data manifold.
 
 Public names are imported on first use, so that ``zmanifold --help`` does not wait for torch. Open
-`sweep` first: it uses all wings before it.
+`sweep` first: it uses the data sets, mixers, neighbour searches and estimators.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tables, their JSON sidecars and figures as files."""
+"""Writing of figures, and of tables with a JSON of their settings beside them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["save_figure", "save_table"]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, atomically and the same bytes for the same figure.
+    """Write a figure atomically; the same figure gives the same bytes.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        What to write.
+        The figure.
     path : Path
-        Ends in .png, .svg or .pdf.
+        The file, which ends in .png, .svg or .pdf.
 
     Examples
     --------
@@ -36,28 +36,29 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     import matplotlib as mpl
 
-    # Without these, dates and random identifiers differ from run to run.
+    # Matplotlib would write the date, and random identifiers into an SVG.
     dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     with mpl.rc_context({"svg.hashsalt": "zmanifold"}):
         write_atomically(path, lambda part: figure.savefig(part, dpi=150, metadata=dated))
 
 
 def save_table(frame: pd.DataFrame, path: Path, settings: Mapping[str, Any]) -> None:
-    """Write a table and a JSON of what it was computed with beside it.
+    """Write a table, and beside it a JSON of the settings that it was computed with.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         The table.
     path : Path
-        Ends in .parquet or .csv; the settings go to the same name with .json.
+        The file, which ends in .parquet or .csv. The settings are written to the same name with
+        the ending .json.
     settings : mapping
-        Ready for JSON.
+        The settings, as JSON takes them.
 
     Raises
     ------
     InputError
-        If the ending is another one.
+        If the path has another ending or cannot be written.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The boundary: whatever the user has becomes a checked tensor here, once."""
+"""Conversion of the user's arrays to tensors: each is checked here, once, for all that follows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "point_dtype",
 ]
 
-# float32 holds every value of these exactly, at half of float64's memory.
+# Types whose values float32 holds exactly (24 bits of mantissa), at half of float64's memory.
 _EXACT_IN_FLOAT32 = {
     torch.float32,
     torch.bool,
@@ -40,7 +40,7 @@ _EXACT_IN_FLOAT32 = {
     torch.bfloat16,
 }
 
-# The most entries of which a mask is made at a time.
+# The most entries of a mask that is made at a time: 16 MiB, a byte each.
 _MASKED = 2**24
 
 
@@ -61,13 +61,13 @@ def as_points(
         exactly; wider integers become float64. float32 and float64 stay as they are, and share
         memory with `X` where that is contiguous and already on `device`.
     name : str, default="X"
-        What the array is called in messages.
+        The array's name in messages.
     min_samples : int, default=2
         The smallest n allowed.
     min_features : int, default=1
         The smallest d allowed.
     device : torch.device, optional
-        Where the tensor shall be; by default where the data is.
+        The tensor's device; by default that of the data.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def as_points(
     Raises
     ------
     InputError
-        If the array is not numeric, not real, not finite, not 2-D, or too small.
+        If the array holds no real, finite numbers, is not 2-D, or is too small.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def as_points(
 
 
 def point_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the float type in which points of a tensor's type are computed with.
+    """Return the float type in which the package computes with points of a tensor's type.
 
     Examples
     --------
@@ -106,9 +106,9 @@ def point_dtype(tensor: Tensor) -> torch.dtype:
 def check_points(
     X: Any, *, name: str = "X", min_samples: int = 2, min_features: int = 1
 ) -> Shaped[Tensor, "n d"]:
-    """Check the user's array as `as_points` does, but leave its type and place.
+    """Check the user's array as `as_points` does, but keep its type and its device.
 
-    Parameters and errors are those of `as_points`.
+    Parameters and errors are the same as for `as_points`.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def check_points(
             "required: give more columns."
         )
     if tensor.is_floating_point() and not math.isfinite(largest_magnitude(tensor)):
-        # Row by row of a mapped array: a mask of all of it might not fit into memory.
+        # In chunks: a mask of a whole memory-mapped array might not fit into memory.
         parts = list(chunks(n, _MASKED // d))
         counts = [int((~tensor[part].isfinite()).sum()) for part in parts]
         first = parts[next(i for i, count in enumerate(counts) if count)]
@@ -156,26 +156,26 @@ def check_points(
 def as_set_of(
     arrays: Mapping[str, Any], *, device: str | torch.device, least: tuple[int, ...]
 ) -> list[Float[Tensor, "_ d"]]:
-    """Turn several of the user's arrays into points of one space: one width, one dtype.
+    """Turn several of the user's arrays into points of one space: same width, same dtype.
 
     Parameters
     ----------
     arrays : mapping of str to array-like or torch.Tensor
-        The arrays by the names they have in messages.
+        The arrays, by their names in messages.
     device : str or torch.device
-        Where the tensors shall be.
+        The tensors' device.
     least : tuple of int
-        The fewest rows allowed in each.
+        The smallest number of rows allowed, one for each array.
 
     Returns
     -------
     list of torch.Tensor
-        As `as_points` makes them, in float64 if any of them is.
+        The results of `as_points`, all in float64 if one of them is.
 
     Raises
     ------
     InputError
-        If one is no array of points, or their numbers of features differ.
+        If `as_points` refuses one, or their numbers of features differ.
 
     Examples
     --------
@@ -210,17 +210,17 @@ def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor,
     n_points : int
         The number of rows of the data.
     name : str, default="queries"
-        What the array is called in messages.
+        The array's name in messages.
 
     Returns
     -------
     torch.Tensor of shape (q,)
-        The same numbers, on the CPU.
+        The row numbers, on the CPU.
 
     Raises
     ------
     InputError
-        If they are not whole numbers in range, or none is given.
+        If a row number is not an integer in that range, or the array is empty.
 
     Examples
     --------
@@ -246,7 +246,7 @@ def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor,
 
 
 def as_real_tensor(X: Any, name: str) -> Tensor:
-    """Return a real numeric tensor of any shape, or say why `X` is none.
+    """Return `X` as a tensor of real numbers, of any shape; an InputError says why it is none.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
             raise InputError(
                 f"{name} is complex. Complex data not supported: stack x.real and x.imag."
             )
-        # The imaginary part of a conjugate is a view that NumPy cannot read.
+        # NumPy cannot read a tensor with a pending negation, such as x.conj().imag.
         return X.detach().resolve_neg()
     if hasattr(X, "toarray") and not isinstance(X, np.ndarray):
         raise InputError(
@@ -275,7 +275,7 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
             f"{name} has rows of unequal length: give every point the same features."
         ) from None
     except (RuntimeError, TypeError):
-        # Tensors in a list, on a GPU or of a type that NumPy has not.
+        # For example a list of tensors that are on a GPU or have a type unknown to NumPy.
         raise InputError(
             f"{name} is a {type(X).__name__} that NumPy cannot read: give one array or tensor, "
             f"torch.stack({name}) for tensors."
@@ -294,13 +294,16 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
     if any(stride < 0 for stride in array.strides):
         array = array.copy()
     with warnings.catch_warnings():
-        # A read-only array (a memory map, say) is safe here: points are never written to.
+        # A read-only array, such as a memory map, is safe: the package never writes to points.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
 
 
 def as_array(values: Any, name: str) -> NDArray[Any]:
-    """Return an array of any type and shape; what is none, rows of unequal length say, has no axes.
+    """Return `values` as an array of any type and shape.
+
+    Values that NumPy makes no array of, such as rows of unequal length, give an empty object array
+    of shape (): the caller's check of the shape refuses it.
 
     Examples
     --------
@@ -311,7 +314,7 @@ def as_array(values: Any, name: str) -> NDArray[Any]:
     if isinstance(values, Tensor):
         check_dense(values, name)
         values = values.detach().cpu().resolve_neg()
-        # NumPy has no bfloat16.
+        # NumPy has no bfloat16; float64 holds the values of every float type.
         values = values.double() if values.is_floating_point() else values
     if np.ma.is_masked(values):
         raise InputError(f"{name} is masked: leave out what is missing, {name}.compressed().")
@@ -322,7 +325,7 @@ def as_array(values: Any, name: str) -> NDArray[Any]:
 
 
 def check_dense(tensor: Tensor, name: str) -> None:
-    """Raise InputError for what is no tensor, or one whose values cannot be read as they lie.
+    """Raise InputError unless `tensor` is a dense tensor with values: not nested, sparse or meta.
 
     Examples
     --------

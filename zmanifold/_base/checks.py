@@ -1,4 +1,4 @@
-"""Numbers, devices and memory: the user's parameters, checked."""
+"""Checks of the user's parameters: numbers, counts and devices."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = [
 
 
 def resolve_device(device: str | torch.device = "auto", *, like: object = None) -> torch.device:
-    """Turn a device's name into a device that exists here.
+    """Turn a device's name into a device that this machine has.
 
     Parameters
     ----------
     device : str or torch.device, default="auto"
         "cpu", "cuda", "cuda:N", or "auto": the device of `like` if that is a tensor, else a GPU
-        where there is one, else the CPU.
+        if the machine has one, else the CPU.
     like : object, optional
-        The user's array.
+        The user's data.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def resolve_device(device: str | torch.device = "auto", *, like: object = None) 
     Raises
     ------
     InputError
-        If the name is unknown or no such device is here.
+        If the name is unknown, or the machine has no such device.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def resolve_device(device: str | torch.device = "auto", *, like: object = None) 
 
 
 def named_device(device: str | torch.device) -> torch.device:
-    """Return the device of a name other than "auto", which need not exist here.
+    """Return the device of a name other than "auto"; this machine need not have it.
 
     Examples
     --------
@@ -97,18 +97,18 @@ def is_number(value: Any) -> bool:
 
 
 def check_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
-    """Return `value` as an int if it is a whole number of at least `least` and at most `most`.
+    """Return `value` as an int if it is a whole number from `least` to `most`.
 
     Parameters
     ----------
     name : str
         The parameter's name, for the message.
     value : object
-        What was given.
+        The user's value.
     least : int, default=1
         The smallest number allowed.
     most : int, optional
-        The largest one.
+        The largest number allowed; by default there is no limit.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | None = Non
 
 
 def as_counts(name: str, values: Any, *, least: int) -> list[int]:
-    """Return one or several whole numbers of at least `least` as a list without repeats.
+    """Return one number, or several, as a list of ints without repeats, each at least `least`.
 
     Examples
     --------
@@ -160,28 +160,29 @@ def as_counts(name: str, values: Any, *, least: int) -> list[int]:
 
 
 def check_n_neighbors(value: Any, n_points: int, *, least: int = 1, apart: bool = False) -> int:
-    """Return the number of neighbours if the points have that many.
+    """Return the number of neighbours as an int if so many points can be neighbours.
 
     Parameters
     ----------
     value : object
-        The number of neighbours k asked for.
+        The number of neighbours k, as the user gave it.
     n_points : int
-        How many points there are.
+        The number of points.
     least : int, default=1
-        The smallest k that makes sense to the caller.
+        The smallest k allowed.
     apart : bool, default=False
-        Whether the queries are no rows of the points: then all points may be neighbours.
+        Whether the queries are a set of their own. If they are rows of the points, a query is not
+        its own neighbour, which leaves n_points - 1.
 
     Returns
     -------
     int
-        k, with least <= k < n_points, or k <= n_points where the queries are apart.
+        k, with least <= k < n_points, or k <= n_points where the queries are a set of their own.
 
     Raises
     ------
     InputError
-        If it lies outside.
+        If k is outside of that range.
 
     Examples
     --------

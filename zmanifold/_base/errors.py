@@ -1,4 +1,4 @@
-"""The package's own exceptions and how they are worded."""
+"""The package's exception for wrong input, and the wording that its messages share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ class InputError(ValueError):
 
 
 def shown(text: object, most: int = 200) -> str:
-    r"""Make text from a file fit into one sentence: on one line, printable and not too long.
+    r"""Return text from a file for a message: printable, on one line, cut to `most` characters.
+
+    200 characters are two and a half lines of a terminal: the rest of the message stays in view.
 
     Examples
     --------
@@ -26,16 +28,16 @@ def shown(text: object, most: int = 200) -> str:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
-    """Build the error for a name that is not known, with the nearest one that is.
+    """Build the error for an unknown name; its message suggests the most similar known name.
 
     Parameters
     ----------
     kind : str
-        What the name stands for, "data set" or "mixer", say.
+        The kind of thing that the name stands for, for example "data set" or "mixer".
     name : object
-        What was given.
+        The unknown name, as the user gave it.
     known : iterable of str
-        The names that would have been accepted.
+        The names that are accepted.
 
     Returns
     -------
@@ -49,9 +51,10 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     unknown metric 'cosin': did you mean 'cosine'? Known are 'euclidean', 'cosine'.
     """
     names = list(known)
+    # A similarity of 0.5: at least half of the characters of both names match, in order.
     close = difflib.get_close_matches(
         str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5
     )
-    guess = next((n for n in names if close and n.lower() == close[0]), None)
-    hint = f"did you mean {guess!r}? Known are " if guess else "known are "
+    nearest = next((n for n in names if close and n.lower() == close[0]), None)
+    hint = f"did you mean {nearest!r}? Known are " if nearest else "known are "
     return InputError(f"unknown {kind} {name!r}: {hint}{', '.join(map(repr, names))}.")

@@ -1,4 +1,4 @@
-"""Files of results: checked before the work, written whole or not at all."""
+"""Output files: paths are checked before the work, each file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIGURE_ENDINGS = (".png", ".svg", ".pdf")
 
 
 def sidecar_of(path: Path) -> Path:
-    """Return where the JSON beside a result lies: run.parquet -> run.json.
+    """Return the path of the JSON beside a result: run.parquet -> run.json.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def sidecar_of(path: Path) -> Path:
 
 
 def journal_of(path: Path) -> Path:
-    """Return where a table's journal lies: run.parquet -> run.journal.
+    """Return the path of a table's journal: run.parquet -> run.journal.
 
     Examples
     --------
@@ -58,26 +58,26 @@ def check_output(
     resumable: bool = False,
     inputs: Iterable[str] = (),
 ) -> None:
-    """Refuse a path that could not be written, before the work whose result it shall hold.
+    """Refuse a path that cannot be written, before the work whose result it is for.
 
     Parameters
     ----------
     path : Path
-        The file to come.
+        The output file.
     endings : tuple of str, default=(".parquet", ".csv")
         The endings allowed; the ending chooses the format.
     overwrite : bool
         Whether the file may exist already.
     resumable : bool, default=False
-        Whether the message shall name --resume for a file that exists.
+        Whether the message about an existing file names --resume as a remedy.
     inputs : iterable of str, default=()
-        Data sets' names or files, none of which may be the output.
+        Names or files of data sets. The output must not be one of these files.
 
     Raises
     ------
     InputError
-        If the ending is unknown, the folder is missing or closed, or the file exists or is an
-        input.
+        If the ending is unknown, the folder is missing or cannot be written to, or the file
+        exists or is an input.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def check_output(
     if not folder.is_dir():
         raise InputError(f"the output folder {str(folder)!r} does not exist: make it first.")
     try:
-        # Rights alone do not tell: the file system may be read-only.
+        # Permissions are not enough: the file system may be read-only.
         with tempfile.TemporaryFile(dir=folder):
             exists = path.exists()
     except OSError as error:
@@ -119,32 +119,32 @@ def check_outputs(
     inputs: Iterable[str] = (),
     what: str = "the run's table",
 ) -> None:
-    """Refuse outputs of a run that could not be written, before the run.
+    """Refuse the outputs of a run that cannot be written, before the run.
 
     Parameters
     ----------
     out : Path or None
-        The main output; None if there is none.
+        The main output, if any.
     endings : tuple of str, default=(".parquet", ".csv")
         The endings allowed for it.
     beside : tuple of str, default=(".json",)
-        The endings of the files that are written beside it. With ".journal" among them a run can
-        only be resumed where its journal is.
+        The endings of the files that are written beside it. If ".journal" is one of them, a
+        run can be resumed only where its journal exists.
     figure : Path, optional
-        A picture of the results.
+        The file of a figure.
     overwrite : bool
         Whether the files may exist already.
     resume : bool, optional
-        Whether the run goes on with what is there; None if such runs cannot be resumed.
+        Whether the run continues an interrupted one; None if runs of this kind cannot be resumed.
     inputs : iterable of str, default=()
-        Data sets' names or files, none of which may be an output.
+        Names or files of data sets. No output may be one of these files.
     what : str, default="the run's table"
-        What the main output is, for messages.
+        The main output's description in messages.
 
     Raises
     ------
     InputError
-        If one of the files is refused by `check_output`, or there is nothing to resume.
+        If `check_output` refuses one of the files, or no journal is there to resume from.
 
     Examples
     --------
@@ -172,14 +172,14 @@ def check_outputs(
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there in one step.
+    """Let `write` fill a temporary file in the folder of `path`, then rename it to `path`.
 
     Parameters
     ----------
     path : Path
-        The file to come.
+        The output file. It is replaced if it exists.
     write : callable
-        Takes the temporary file's path, which has the same ending.
+        Takes the path of the temporary file, which has the same ending.
 
     Examples
     --------
@@ -191,7 +191,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
-    # Of a name as long as names may be, a part.
+    # File names have at most 255 bytes. 50 characters take at most 200 of them in UTF-8, which
+    # leaves room for the two marks, the 8 random characters and the ending.
     prefix = f".{path.stem[:50]}-"
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
@@ -200,7 +201,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         umask = os.umask(0)
         os.umask(umask)
-        # mkstemp's files are private, results are as readable as any other file.
+        # mkstemp makes files that only their owner can read; results get the usual permissions.
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except BaseException:

@@ -1,4 +1,8 @@
-"""How functions are compiled: without the interpreter's lock, and kept on disk where possible."""
+"""Compilation of functions with numba, and the parts of LLVM and NumPy that compiled code needs.
+
+Compiled functions run without the interpreter's lock. Their machine code is cached on disk where a
+folder for it can be written to.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ __all__ = [
     "use_widest_vectors",
 ]
 
-# Numbers of 64 bits in a line of a CPU's cache, and in its widest vectors.
+# Numbers of 64 bits in a line of a CPU's cache (64 bytes), and in a vector of AVX-512 (512 bits).
 CACHE_LINE = 8
 
 
@@ -27,8 +31,8 @@ def kernel(*fastmath: str) -> Callable[[Any], Any]:
     Parameters
     ----------
     *fastmath : str
-        LLVM's flags for what floating-point arithmetic may do; by default every operation rounds
-        by itself and in order.
+        LLVM's fast-math flags, which allow it to reorder or fuse floating-point operations. By
+        default each operation is rounded on its own, in the order of the source.
 
     Examples
     --------
@@ -45,7 +49,7 @@ def kernel(*fastmath: str) -> Callable[[Any], Any]:
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:
-            # No folder for compiled code can be written to: compile anew in each process.
+            # numba finds no folder to write compiled code to: each process compiles anew.
             return njit(**options)(function)
 
     return decorate
@@ -56,8 +60,9 @@ def kernel(*fastmath: str) -> Callable[[Any], Any]:
 def use_widest_vectors(context):
     """Compile the calling function with 512-bit vectors where the CPU has them.
 
-    Of its own accord LLVM takes half of them on Intel's CPUs, whose first models with AVX-512
-    slowed down for them. What is held by arithmetic alone, on aligned data, gains by a third.
+    By default LLVM uses 256-bit vectors on Intel's CPUs, because the first models with AVX-512
+    lowered their clock for wider ones. A loop that is limited by arithmetic, on aligned data, runs
+    a third faster with 512 bits.
 
     Examples
     --------
@@ -74,7 +79,7 @@ def use_widest_vectors(context):
     def generate(context, builder, signature, arguments):
         attributes = builder.function.attributes
         if isinstance(attributes, set):
-            # llvmlite's own `add` knows only attributes without a value.
+            # llvmlite's own `add` refuses attributes that have a value.
             set.add(attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
 
@@ -84,9 +89,10 @@ def use_widest_vectors(context):
 @intrinsic
 @no_type_check
 def single(context, number):
-    """Return a float32 as it is, and of a uint16 the bfloat16 whose bits it holds, as a float32.
+    """Return a number as a float32: a float32 itself, or a bfloat16 stored as a uint16.
 
-    NumPy and numba have no bfloat16. It is the upper half of a float32.
+    NumPy and numba have no bfloat16 type, so that arrays of bfloat16 arrive as uint16. A bfloat16
+    consists of the upper 16 bits of a float32: a shift by 16 bits converts it exactly.
 
     Examples
     --------
@@ -115,10 +121,11 @@ def single(context, number):
 @kernel()
 @no_type_check
 def aligned_zeros(n_blocks, n_rows, n_columns):
-    """Return zeros whose rows begin with lines of the cache, for use in compiled code.
+    """Return zeros of shape (n_blocks, n_rows, width >= n_columns), for use in compiled code.
 
-    Vectors that lie across two lines take twice the time to load. The rows are padded to whole
-    lines, and not a power of two of them apart: such rows would share few places of the cache.
+    Each row begins at a line of the cache, because a vector that lies across two lines takes twice
+    the time to load. Rows are not a multiple of 512 bytes apart: a first-level cache picks one of
+    its 64 sets by an address modulo 4096 bytes, so such rows would share at most 8 of the sets.
 
     Examples
     --------
@@ -127,7 +134,7 @@ def aligned_zeros(n_blocks, n_rows, n_columns):
     (1, 2, 72)
     """
     width = (n_columns + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-    if width % 64 == 0:
+    if width % 64 == 0:  # 512 bytes
         width += CACHE_LINE
     room = np.zeros(n_blocks * n_rows * width + CACHE_LINE)
     skipped = CACHE_LINE - room.ctypes.data // room.itemsize % CACHE_LINE

@@ -1,4 +1,4 @@
-"""Arrays whose values lie in a file, and how another process finds them there."""
+"""Memory-mapped arrays, and a description by which another process maps the same values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Place", "is_mapped"]
 
 
 def is_mapped(X: object) -> TypeGuard[np.memmap[Any, Any]]:
-    """Tell whether an array's values lie in a file.
+    """Tell whether an array is memory-mapped: its values are those of a file.
 
     Examples
     --------
@@ -22,26 +22,26 @@ def is_mapped(X: object) -> TypeGuard[np.memmap[Any, Any]]:
     >>> is_mapped(np.zeros(2))
     False
     """
-    # What is computed from a mapped array has its class, but no file.
+    # The result of arithmetic with a mapped array is a numpy.memmap, too, but has no file.
     return isinstance(X, np.memmap) and X.filename is not None
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a mapped array lies; small to send, and opened on the other side.
+    """The place of a memory-mapped array in its file, sent to another process instead of values.
 
     Attributes
     ----------
     path : str
-        The file, absolute.
+        The absolute path of the file.
     n_bytes : int
         The file's size.
     dtype : str
-        The array's type.
+        The array's type, as NumPy writes it.
     offset : int
-        Where it starts in the file.
+        The position of the first value in the file, in bytes.
     shape, strides : tuple of int
-        The array's.
+        Those of the array.
     """
 
     path: str
@@ -53,7 +53,7 @@ class Place:
 
     @classmethod
     def of(cls, array: np.memmap[Any, Any]) -> Place:
-        """Describe a mapped array or a view of one.
+        """Return the place of a mapped array or of a view of one.
 
         Examples
         --------
@@ -66,7 +66,8 @@ class Place:
         ...     Place.of(mapped[1:]).open().tolist()
         [[2, 3], [4, 5]]
         """
-        # A view has the offset of the array that it was made from.
+        # A view repeats the attribute `offset` of the whole array, so the distance of the two
+        # addresses is added to it.
         whole = array
         while isinstance(whole.base, np.memmap):
             whole = whole.base
@@ -81,12 +82,12 @@ class Place:
         )
 
     def open(self) -> NDArray[Any]:
-        """Map the array again, to be read only.
+        """Map the array again, read-only.
 
         Raises
         ------
         OSError
-            If the file is not there, or has another size.
+            If the file is missing or has another size.
         """
         found = Path(self.path).stat().st_size
         if found != self.n_bytes:

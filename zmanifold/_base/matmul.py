@@ -1,4 +1,4 @@
-"""Matrix products on a CPU by the fastest of the libraries that torch has."""
+"""Matrix products on a CPU by the faster of torch's two libraries for them, MKL and oneDNN."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def multiplies_halves() -> bool:
-    """Tell whether this CPU has instructions for products in bfloat16.
+    """Tell whether this CPU has instructions for products in bfloat16 (AVX512_BF16).
 
     Examples
     --------
@@ -35,7 +35,7 @@ def multiplies_halves() -> bool:
 
 
 def multiplies_half_tiles() -> bool:
-    """Tell whether this CPU multiplies whole tiles in bfloat16 (AMX), not just vectors.
+    """Tell whether this CPU has instructions for products of bfloat16 tiles (AMX).
 
     Examples
     --------
@@ -47,7 +47,7 @@ def multiplies_half_tiles() -> bool:
 
 
 def multiplies_slowly() -> bool:
-    """Tell whether this CPU has vectors of 256 bits, but none of 512.
+    """Tell whether the widest vectors of this CPU have 256 bits (AVX2 without AVX-512).
 
     Examples
     --------
@@ -64,11 +64,12 @@ def _has_instructions(name: str) -> bool:
 
 
 def product(a: Float[Tensor, "p d"], b: Float[Tensor, "q d"]) -> Float[Tensor, "p q"]:
-    """Return a @ b.T through the library of torch's that is the fastest for large ones.
+    """Return a @ b.T by the library that is the faster one for large matrices.
 
-    Both are float32, or both bfloat16: then sums are in float32 and rounded in the end. That
-    library is oneDNN where MKL does without instructions that the CPU has (AVX-512, and on other
-    makers' than Intel's its best loops for AVX2), which gives a sixth more products a second.
+    Both matrices are float32, or both are bfloat16. Products of bfloat16 are summed in float32 and
+    rounded to bfloat16 at the end. The library is oneDNN on CPUs with AVX-512 and, for float32, on
+    CPUs with AVX2 that are not Intel's: MKL keeps its fastest loops to Intel's CPUs, and oneDNN
+    computes a sixth more products a second on the others. Elsewhere the library is MKL.
 
     Examples
     --------
@@ -95,6 +96,7 @@ def _suits_onednn(dtype: torch.dtype) -> bool:
 def _has_intel_cpu() -> bool:
     try:
         with Path("/proc/cpuinfo").open() as file:
+            # The maker stands in the second line.
             described = file.read(1024)
     except OSError:
         described = platform.processor()
@@ -103,7 +105,11 @@ def _has_intel_cpu() -> bool:
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Keep float32 products in float32: the error bound does not hold for TF32 or bfloat16."""
+    """Compute float32 products in full float32 within this context.
+
+    The error bound of the neighbour search holds for float32 arithmetic, and torch may be set to
+    compute such products in TF32 or bfloat16.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

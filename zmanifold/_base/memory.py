@@ -1,4 +1,4 @@
-"""Working memory: how much a call may use, and what happens where the machine has less."""
+"""Working memory: the bytes that a call may use, and a second try with less where they run out."""
 
 from __future__ import annotations
 
@@ -20,25 +20,28 @@ __all__ = ["Room", "holds", "return_freed_memory", "streaming_memory", "working_
 
 Result = TypeVar("Result")
 
-# Where nothing else is said: as much as chunks profit from, and a quarter of what is free.
+# The most working memory that is taken by default, 1 GiB: larger chunks make no call faster.
 _MOST_MEMORY = 2**30
 
-
-# Going through a file: what compiled code and libraries still take, and what work needs at least.
+# Anonymous memory that a streamed sweep takes besides its chunks, for compiled code and the buffers
+# of libraries. With this much, sweeps over files of up to 4 GiB stay within their limit.
 _RESERVE = 160 * 2**20
 
+# The least working memory of a streamed sweep. Its smallest share, a quarter, holds one batch of 32
+# samples of 13,000 features at 40 bytes an entry (see `_ROW_BYTES` in sweep/stream.py).
 _LEAST_STREAMING = 64 * 2**20
 
 
 def working_memory(memory_limit: int | None, device: torch.device) -> int:
-    """Bytes that the chunked routines may use above the data.
+    """Return the bytes that a chunked computation may use besides the data.
 
     Parameters
     ----------
     memory_limit : int or None
-        What the user allows; None takes a quarter of what is free, on a CPU at most 1 GiB.
+        The user's limit in bytes. None stands for a quarter of the free memory, on a CPU at most
+        1 GiB.
     device : torch.device
-        Where the work runs.
+        The device that computes.
 
     Returns
     -------
@@ -48,7 +51,7 @@ def working_memory(memory_limit: int | None, device: torch.device) -> int:
     Raises
     ------
     InputError
-        If `memory_limit` is below 1 MiB, where a chunk no longer holds a single row.
+        If `memory_limit` is below 1 MiB: a chunk would no longer hold a single row.
 
     Examples
     --------
@@ -71,25 +74,25 @@ def working_memory(memory_limit: int | None, device: torch.device) -> int:
 
 
 def holds(n_bytes: int, memory_limit: int | None) -> bool:
-    """Tell whether mixed copies of a memory-mapped file, of so many bytes, are to be held.
+    """Tell whether mixed copies of a memory-mapped file, of `n_bytes`, are kept in memory.
 
-    They are if the user's limit allows it, or by default half of what is free.
+    They are kept if they fit into the user's limit or, without one, into half of the free memory.
     """
     return n_bytes <= (_free_memory() // 2 if memory_limit is None else memory_limit)
 
 
 def streaming_memory(memory_limit: int | None, kept: int = 0) -> int:
-    """Bytes that the routines may use which go through a memory-mapped file.
+    """Return the bytes that a computation over a memory-mapped file may use for its chunks.
 
-    Here the limit is one on all of the process's anonymous memory: what it has taken already,
-    and what compiled code and libraries will still take, is subtracted.
+    Here `memory_limit` bounds all anonymous memory of the process. The memory that the process has
+    taken already, and a reserve for compiled code and libraries, are subtracted from it.
 
     Parameters
     ----------
     memory_limit : int or None
-        What the user allows; by default half of what is free.
+        The user's limit in bytes. None stands for half of the free memory, at most 1 GiB.
     kept : int, default=0
-        Bytes that are needed besides, all the time.
+        Bytes that the computation keeps besides its chunks until it ends.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def streaming_memory(memory_limit: int | None, kept: int = 0) -> int:
     Raises
     ------
     InputError
-        If too little is left to work with.
+        If less than 64 MiB is left.
     """
     if memory_limit is None:
         return max(_LEAST_STREAMING, min(_MOST_MEMORY, _free_memory() // 2))
@@ -116,7 +119,7 @@ def streaming_memory(memory_limit: int | None, kept: int = 0) -> int:
 
 
 def _status(path: str, pattern: str) -> float:
-    """Return a number that Linux says of the machine or process; infinite where it does not."""
+    """Return a number from a status file of Linux; infinity if the file or the number is absent."""
     try:
         found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
     except OSError:
@@ -125,9 +128,10 @@ def _status(path: str, pattern: str) -> float:
 
 
 def _free_memory() -> int:
-    """Bytes that this process can take without swapping, its container's limit included.
+    """Return the bytes that this process can take without swapping or its container's limit.
 
-    Where the system does not say (anything but Linux), what makes the default 512 MiB.
+    Systems other than Linux have no such file. There the result is 2 GiB, which makes the default
+    working memory, a quarter, 512 MiB.
     """
     free = 1024 * _status("/proc/meminfo", r"^MemAvailable: *(\d+) kB")
     group = "/sys/fs/cgroup/memory"
@@ -140,15 +144,16 @@ def _free_memory() -> int:
     return max(0, int(free)) if math.isfinite(free) else 2**31
 
 
-# Below this many bytes of working memory, less of it would change nothing.
+# The working memory is not halved below this, 8 MiB: that is a twentieth of what compiled code and
+# libraries take (`_RESERVE`), so that smaller chunks would hardly lower the total.
 _LEAST_ROOM = 2**23
 
 
 def return_freed_memory() -> None:
-    """Hand memory that was freed back to the system, where the C library keeps it.
+    """Return freed memory to the system, where the C library would keep it.
 
-    glibc keeps blocks that were freed for the thread that had them: without this, phases with
-    blocks of different sizes take the sum of what each of them needs.
+    glibc keeps freed blocks for the thread that allocated them. Without this call, successive
+    phases with blocks of different sizes take the sum of their needs, not the largest.
 
     Examples
     --------
@@ -165,24 +170,24 @@ def _trim() -> Callable[[int], object] | None:
     try:
         return ctypes.CDLL(None).malloc_trim
     except (OSError, TypeError, AttributeError):
-        # Windows has no library of the process itself, macOS and musl do not trim.
+        # On Windows CDLL(None) fails; the C libraries of macOS and musl have no malloc_trim.
         return None
 
 
 class Room:
-    """Working memory that is halved for good when the machine has not that much.
+    """The working memory of a sequence of calls, halved whenever a call runs out of memory.
 
     Parameters
     ----------
     memory : int
-        Bytes that calls get at first.
+        Bytes for the first call.
     tell : callable, optional
-        Takes the sentence that says so, the first time; by default a ResourceWarning is given.
+        Receives the message about the first halving; by default it is a ResourceWarning.
 
     Attributes
     ----------
     memory : int
-        Bytes that calls get now.
+        Bytes for the next call.
     """
 
     def __init__(self, memory: int, tell: Callable[[str], object] | None = None) -> None:
@@ -191,22 +196,23 @@ class Room:
         self._said = False
 
     def within(self, call: Callable[[int], Result]) -> Result:
-        """Call with the number of bytes, and again with half of it where they run out.
+        """Run `call` with the working memory, and again with half of it where memory runs out.
 
         Parameters
         ----------
         call : callable
-            Takes the bytes that it may use; what it does may be done again.
+            Takes the number of bytes that it may use. It can be repeated without harm.
 
         Returns
         -------
         object
-            What it returns.
+            The result of `call`.
 
         Raises
         ------
         Exception
-            What it raised, if that is not a lack of memory or little is left to be halved.
+            The error of `call`, if it is not a lack of memory, or if half of the working memory
+            would be less than 8 MiB.
 
         Warns
         -----
@@ -241,5 +247,5 @@ class Room:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    # torch on a CPU has no exception of its own for it.
+    # On a CPU torch raises a plain RuntimeError that names its allocator.
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

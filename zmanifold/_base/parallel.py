@@ -1,4 +1,4 @@
-"""Work cut into pieces that fit into memory, and on a CPU spread over threads."""
+"""Chunks: slices of the rows that fit into memory and, on a CPU, are shared by threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:
-    """Cut range(total) into slices of at most `size`, at least 1.
+    """Yield slices of at most `size` rows that cover range(total); a `size` below 1 counts as 1.
 
     Examples
     --------
@@ -33,21 +33,27 @@ def chunks(total: int, size: int) -> Iterator[slice]:
 def run_chunks(
     work: Callable[[slice], object], total: int, size: int, device: torch.device
 ) -> None:
-    """Call `work` on slices of range(total), each of which it handles on its own.
+    """Call `work` on slices that cover range(total); the calls are independent of one another.
 
-    On a CPU the slices are spread over as many threads as torch uses, each computing
-    single-threaded: batches of small factorisations gain nothing from threads inside.
+    On a CPU as many threads as torch is set to use share the slices, and torch computes
+    single-threaded within each: a batch of small factorisations is not faster with more threads.
 
     Parameters
     ----------
     work : callable
-        Takes a slice and stores its own result.
+        Takes a slice, computes its rows and stores the result itself.
     total : int
-        Number of rows.
+        The number of rows.
     size : int
-        The most rows that may be worked on at a time, over all threads.
+        The largest number of rows in work at a time, all threads together.
     device : torch.device
-        Where `work` computes.
+        The device that `work` computes on.
+
+    Raises
+    ------
+    Exception
+        The error of `work`. The other threads finish the slices that they have begun; the
+        remaining slices are not begun.
 
     Examples
     --------
@@ -78,7 +84,7 @@ def run_chunks(
             try:
                 work(part)
             except BaseException:
-                # After a failure or Ctrl-C the other threads end with the part they have.
+                # After an error or Ctrl-C the other threads find no further part.
                 remaining.clear()
                 raise
 
@@ -90,22 +96,25 @@ def run_chunks(
             remaining.clear()
             wait(others)
         finally:
-            # A thread that is new to torch takes over what any thread set last.
+            # A thread's first call of torch takes over the number that any thread set last: the
+            # workers' 1 must not be that number.
             torch.set_num_threads(threads)
     for other in others:
-        # Raises what that thread raised.
+        # An error of that thread is raised here.
         other.result()
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """Return threads that last: to start one takes as long as 200 searches in a tree.
+    """Return the process's pool of threads, which lasts: starting one costs 200 searches in a tree.
 
-    There are as many as were ever at work at a time; none waits for another's work.
+    The executor starts a thread only when none is idle, so it holds as many as were ever at work at
+    the same time. Its limit of 4096 is above the number of cores times that of concurrent calls. At
+    the limit, work waits for a free thread; no thread waits for another one, so none waits forever.
     """
     return ThreadPoolExecutor(2**12, thread_name_prefix="zmanifold")
 
 
 if hasattr(os, "register_at_fork"):
-    # Threads do not live on in a forked process.
+    # A forked process has no threads but the one that called fork: it needs a pool of its own.
     os.register_at_fork(after_in_child=_pool.cache_clear)

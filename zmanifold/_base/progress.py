@@ -1,4 +1,4 @@
-"""A progress bar for people, nothing for pipes."""
+"""A progress bar on a terminal or in a notebook, and none in a pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ __all__ = ["progress_bar"]
 
 @contextlib.contextmanager
 def progress_bar(wanted: bool, total: int, name: str) -> Iterator[Callable[..., object]]:
-    """Yield a function that advances a bar by some steps; it is only drawn for a person.
+    """Yield a function that advances a bar by a number of steps, 1 by default.
+
+    The bar is drawn on stderr if `wanted`, and only on a terminal or in a notebook.
 
     Examples
     --------

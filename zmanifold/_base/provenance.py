@@ -1,4 +1,4 @@
-"""What a result was computed with."""
+"""The software and hardware that a result was computed with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("zmanifold", "torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device as results show it: "cpu", or "cuda" with the model.
+    """Return a device's name in results: "cpu", or "cuda" with the GPU's model.
 
     Examples
     --------
@@ -30,9 +30,10 @@ def device_name(device: torch.device) -> str:
 
 
 def environment() -> dict[str, object]:
-    """Return versions, platform, processor and threads, ready for JSON.
+    """Return versions, platform, processor and number of threads, as JSON takes them.
 
-    Processors of other makers round sums otherwise: a trained network is not the same on them.
+    The processor matters because libraries order sums by its vector instructions: rounding, and
+    with it a trained network, differs from one model to another.
 
     Examples
     --------
@@ -46,7 +47,7 @@ def environment() -> dict[str, object]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    # It names the build, "+cpu" or "+cu130", which the installed package's own version may lack.
+    # torch.__version__ names the build, "+cpu" or "+cu130"; the package's metadata may not.
     versions["torch"] = str(torch.__version__)
     return {
         "versions": versions,
