@@ -1,9 +1,9 @@
 """Local intrinsic dimension against the mixing strength.
 
-A data set and mixers come in, a table with one row a mixer, strength, neighbourhood size and seed
-goes out. Open `api` first, then `cells` (the work of one cell); `many` sweeps
-over several data sets into one table; `journal` keeps finished cells,
-`stream` handles data that does not fit into memory, `dask` computes on a cluster.
+A data set and mixers come in. A table goes out, with a row for each cell: one mixer, strength,
+estimator, neighbourhood size and seed. Open `api` first, then `plan` (checks and run) and `cells`
+(the work of one cell); `many` sweeps over several data sets into one table; `journal` keeps
+finished cells, `stream` handles data that does not fit into memory, `dask` computes on a cluster.
 """
 
 import lazy_loader

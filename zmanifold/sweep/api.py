@@ -47,63 +47,65 @@ def sweep_id(
     dataset_or_array : Dataset or array-like or torch.Tensor of shape (n, d)
         The data, d >= 2.
     mixers : mixer, None, str, iterable of these, or mapping of name to these
-        What to sweep over, one mixer a strength: None or "none" for the original data, the
-        mixers of this package or their names with strengths ("zeta:gamma=0:15:1"), or any mixer
-        that `zmanifold.mixers.apply` takes. A mapping's keys name its mixers in the table. A
-        mixer's own randomness is repeatable if it takes a ``generator=`` or draws from the global
-        one of torch, NumPy or Python.
+        The mixers to compare, each at one strength: None or "none" for the original data, a
+        mixer of this package, its name with one or several strengths ("zeta:gamma=0:15:1"), or
+        any mixer that `zmanifold.mixers.apply` takes. A mapping's keys name its mixers in the
+        table. The randomness of a user's mixer is repeatable if the mixer takes a ``generator=``
+        or draws from the global generator of torch, NumPy or Python.
     n_neighbors : int or iterable of int, default=(8, 128)
         Neighbourhood sizes k, 2 <= k < n.
     batch_size : int, default=32
-        Samples mixed with one another, 2 <= batch_size <= n. A short last batch is filled up
-        from the start of the shuffle and only its own rows are kept: there are n mixed points,
-        each from a full batch.
+        Samples mixed with one another, 2 <= batch_size <= n. The last batch, if it is not full,
+        is completed by the first samples of the shuffle, whose mixed copies are dropped: the n
+        mixed points all come from full batches.
     seeds : int or iterable of int, default=3
-        How many seeds (0, 1, ...), or the seeds. A cell depends on its own seed only. One seed
-        means the same shuffle, query points and random numbers for every mixer and strength.
+        The number of seeds (0, 1, ...), or the seeds themselves. A cell depends on its own seed
+        only. The same seed gives the same shuffle, query points and random numbers to every mixer
+        and strength.
     n_queries : int, optional
-        Estimate at so many random points; neighbours are still taken from all. All by default.
+        The number of random points at which to estimate, by default all. Neighbours are taken
+        from all points in any case.
     device : str or torch.device, default="auto"
-        Where to compute. Random numbers are drawn on the CPU, the same for every device.
+        The device that computes. Random numbers are drawn on the CPU: they do not depend on it.
     memory_limit : int, optional
-        Bytes of working memory above the data, its mixed copy and one float32 copy of that. A
-        memory-mapped array (``numpy.load(..., mmap_mode="r")``) whose copies would take more
-        than this, by default half of what is free, is mixed batch by batch as often as needed:
-        the limit is then one on all anonymous memory of the process, and the numbers are the
-        same.
+        Bytes of working memory besides the data, its mixed copy and one float32 copy of that.
+        If the copies of a memory-mapped array (``numpy.load(..., mmap_mode="r")``) would take
+        more than this limit, or by default more than half of the free memory, the array is mixed
+        batch by batch as often as needed. The limit then bounds all anonymous memory of the
+        process. The numbers are the same.
     neighbors_method : {"exact", "approximate"}, default="exact"
-        "approximate" is for all points of a very large set, where an exact search takes hours:
-        nearest-neighbour descent, by the extra `approximate`. Its recall at 256 queries, searched
-        exactly, is in the table's column `recall`, and a warning says it.
+        "approximate" is nearest-neighbour descent, for very large sets, where an exact search for
+        all points takes hours. It needs the extra `approximate`. Its recall, measured at 256
+        queries that are searched exactly, is in the table's column `recall` and in a warning.
     estimators : str, estimator, or iterable of these, default=("FO",)
         Estimators of local dimension: names with parameters ("FO:alphaFO=0.1"), as
         `zmanifold.dimension.available` lists them, or objects (see `zmanifold.dimension.register`).
         One search serves all.
     dask : Client or str, optional
-        Where the cells are computed: a ``dask.distributed.Client``, the address of a scheduler
-        ("tcp://host:8786"), or "local:N" for N worker processes on this machine; in this process
-        by default. A lost worker's cells are computed by the others. Needs the extra
-        `distributed`. Of a memory-mapped array only the name is sent: the workers must see the
-        file.
+        The cluster that computes the cells: a ``dask.distributed.Client``, the address of a
+        scheduler ("tcp://host:8786"), or "local:N" for N worker processes on this machine. By
+        default this process computes them. The cells of a lost worker are computed by the
+        others. Dask needs the extra `distributed`. Of a memory-mapped array only the file's path
+        is sent: the workers must be able to read the file.
     journal : path or Journal, optional
-        A file that keeps each finished cell as it ends. If it is there already, the sweep goes
-        on: cells that it holds are not computed again, and other data or settings are refused.
-        More mixers, strengths, neighbourhood sizes or seeds may join.
+        A file that keeps each finished cell. If the file exists, the sweep resumes: the cells in
+        it are not computed again, and a sweep with other data or settings is refused. Mixers,
+        strengths, estimators, neighbourhood sizes and seeds may be added.
     progress : bool, default=True
         Show a progress bar on a terminal or in a notebook.
 
     Returns
     -------
     SweepResult
-        `to_frame()` gives the table, `settings` what it was computed with, `failures` the cells
-        that failed: the others go on, and a warning says how many did.
+        `to_frame()` gives the table, `settings` the settings and versions, `failures` the cells
+        that failed. A cell that fails does not stop the others; a warning gives their number.
 
     Raises
     ------
     InputError
         If an argument is out of its range, before any work starts.
     Exception
-        What the first cell raised, if every cell failed.
+        The error of the first cell, if every cell failed.
 
     Examples
     --------

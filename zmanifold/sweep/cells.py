@@ -1,4 +1,4 @@
-"""The cells of a sweep: one mixer, strength, neighbourhood size and seed each, on its own."""
+"""The cells of a sweep, each one mixer, strength, estimator, neighbourhood size and seed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from zmanifold.sweep.strengths import Strength
 __all__ = ["Cell", "Cells", "Outcome", "Task"]
 
 
-# What a set whose rows are made anew keeps for each: its place in the shuffle, and a batch's seed.
+# Bytes that a streamed set keeps for each row: its number in the shuffle (int64), and its share of
+# the batch's seed (uint64, one for at least 2 rows).
 _ROW_BYTES = 12
 
 # An estimator's name and a neighbourhood size.
 Cell = tuple[str, int]
 
-# A cell with its row of the table, or why there is none.
+# A cell with its row of the table, or with the error for which it has none.
 Outcome = tuple[Cell, dict[str, Any] | Exception]
 
 # Cells that share a mixed set: the mixer and the seed.
@@ -41,20 +42,21 @@ Task = tuple[Strength, int, list[Cell]]
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What the cells of one data set share; can be sent to another process.
+    """Data and settings that all cells of one data set share; can be sent to another process.
 
     Attributes
     ----------
     name : str
-        The data set's.
+        The data set's name.
     batches : Batches
         The data.
     n_queries : int
-        Points at which to estimate.
+        The number of points at which to estimate.
     held : bool
-        Whether a mixed set is made as a whole; if not, its rows are made anew when needed.
+        Whether a mixed set is kept in memory as a whole. If not, it is streamed: its rows are mixed
+        again whenever they are needed.
     memory_limit : int or None
-        What the user allows.
+        The user's limit in bytes.
     neighbors_method : str
         "exact" or "approximate".
     estimators : tuple
@@ -70,14 +72,14 @@ class Cells:
     estimators: tuple[Any, ...]
 
     def on(self, device: torch.device) -> Cells:
-        """Return them with the data there; data that is not held stays where it is."""
+        """Return the same cells with the data on a device; data in a file stays there."""
         if not self.held:
             return self
         points = self.batches.points.to(device)
         return replace(self, batches=replace(self.batches, points=points))
 
     def room(self, share: int = 1, tell: Callable[[str], object] | None = None) -> Room:
-        """Return the working memory of this process for one of so many tasks at a time."""
+        """Return the working memory of one task where `share` tasks run in this process at once."""
         if self.held:
             memory = working_memory(self.memory_limit, self.batches.points.device)
         else:
@@ -88,7 +90,7 @@ class Cells:
     def measure(
         self, strength: Strength, seed: int, cells: list[Cell], room: Room
     ) -> Iterator[Outcome]:
-        """Yield for each estimator and neighbourhood size a row of the table, or why there is none.
+        """Yield each cell with its row of the table, or with the error that it failed with.
 
         Parameters
         ----------
@@ -97,7 +99,7 @@ class Cells:
         seed : int
             The only source of randomness.
         cells : list of Cell
-            Estimators and neighbourhood sizes; one mixed set and one search serve all.
+            Estimators and neighbourhood sizes. They share one mixed set and one search.
         room : Room
             The working memory.
         """
@@ -145,7 +147,7 @@ class Cells:
     def _neighborhoods(
         self, strength: Strength, seed: int, k: int, memory: int
     ) -> tuple[Neighborhoods | StreamedNeighborhoods, Float64[np.ndarray, " k"] | None]:
-        """Return the neighbourhoods and, where they are approximate, their recall."""
+        """Return the neighbourhoods and, if they are approximate, their recall up to each k."""
         rows = query_rows(seed, len(self.batches.points), self.n_queries)
         batches = replace(self.batches, memory=memory)
         if not self.held:
@@ -158,7 +160,8 @@ class Cells:
             rows, indices = rows.to(mixed.device), indices.to(mixed.device)
             return Neighborhoods(mixed, indices, rows, memory), recall
         rows = rows.to(mixed.device)
-        # Farther than the farthest alone cost a measurement each: only where they are asked for.
+        # With farthest_only the search measures the distance of the k-th neighbour alone, which
+        # takes less time. Only some estimators use the other distances.
         wanted = any(estimator.needs == "distances" for estimator in self.estimators)
         distances, indices = search(scaled, k, rows=rows, farthest_only=not wanted, memory=memory)
         measured = shifted(distances, -exponent) if wanted else None
@@ -176,10 +179,10 @@ def _dimension(
 def _moments(
     dimension: Shaped[Tensor, " q"], degenerate: Bool[Tensor, " q"]
 ) -> tuple[float, float, int]:
-    """Return mean and standard deviation, and of how many.
+    """Return the mean, the standard deviation, and the number of values that they are taken over.
 
-    Of counts all are taken, by whole sums: no order of adding matters. Of other numbers those that
-    are estimates.
+    Dimensions that are counts are all taken, and summed as integers, so that the order of summation
+    has no effect. Of other dimensions the degenerate ones are left out: they are no estimates.
     """
     if not dimension.is_floating_point():
         q = len(dimension)

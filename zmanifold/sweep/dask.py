@@ -24,10 +24,12 @@ __all__ = ["check_dask", "compute", "connected"]
 
 _RULE = "give tcp://HOST:PORT of a running scheduler, or local:N for N worker processes here"
 
-# Seconds within which a scheduler must answer.
+# Seconds within which a scheduler must answer: short enough for a user to wait for the report of a
+# wrong address, long enough for several tries to connect to a busy machine.
 _PATIENCE = 10
 
-# How often cells are handed out anew that were lost with all workers.
+# How often cells are submitted that were lost with all workers. A cluster that loses all of them so
+# often has a cause that one more try does not remove, such as too little memory for the data.
 _TRIES = 10
 
 
@@ -53,17 +55,17 @@ def check_dask(where: object) -> None:
 
 @contextlib.contextmanager
 def connected(where: Client | str) -> Iterator[Client]:
-    """Yield a client of a cluster; workers that were started here end with it.
+    """Yield a client of a cluster; a cluster that is started here ends with the context.
 
     Parameters
     ----------
     where : Client or str
-        A client, which stays open, a scheduler's address, or "local:N".
+        A client, which is left open, the address of a scheduler, or "local:N".
 
     Raises
     ------
     InputError
-        If Dask is not installed, `where` is neither, or no scheduler answers.
+        If Dask is not installed, `where` names no cluster, or no scheduler answers.
 
     Examples
     --------
@@ -95,16 +97,17 @@ def connected(where: Client | str) -> Iterator[Client]:
 def _local_cluster(n_workers: int) -> Iterator[LocalCluster]:
     from distributed import LocalCluster
 
-    # Ctrl-C on a terminal goes to all of its processes: this one alone shall end the others, which
-    # inherit the mask. Here it comes when they have started.
+    # A terminal sends Ctrl-C to all of its processes, but this process alone ends the workers. They
+    # inherit the mask that blocks SIGINT; here a blocked one is delivered when it is restored.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        # One thread a process, as the nannies set it for the libraries as well.
+        # One thread a process: Dask's nannies limit the libraries to one thread, too.
         cluster = LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
             dashboard_address=None,
-            # It answers to HTTP all the same: on the usual port two commands would meet.
+            # The scheduler serves HTTP even without a dashboard. Port 0 takes any free port: two
+            # commands would collide on the usual one.
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL + 1,
         )
@@ -114,7 +117,7 @@ def _local_cluster(n_workers: int) -> Iterator[LocalCluster]:
         try:
             yield cluster
         except BaseException:
-            # Closing would wait for what they are computing.
+            # close() would wait for the cells in work.
             for nanny in cluster.workers.values():
                 nanny.auto_restart = False
                 if nanny.pid is not None:
@@ -125,19 +128,19 @@ def _local_cluster(n_workers: int) -> Iterator[LocalCluster]:
 def compute(
     client: Client, cells: Cells, tasks: list[Task], device: str
 ) -> Iterator[tuple[Task, list[Outcome]]]:
-    """Yield tasks with their outcomes as they are finished.
+    """Yield each task with its outcomes as soon as it is finished.
 
     Parameters
     ----------
     client : Client
-        The cluster's.
+        A client of the cluster.
     cells : Cells
-        What is sent once to all workers.
+        The data and settings, sent once to each worker.
     tasks : list of Task
-        What each of them takes one after the other. A lost worker's tasks go to the others; one
-        whose workers die again and again (Dask's allowed-failures) is a failure of its cells.
+        The tasks. Those of a lost worker go to the other workers; the cells of a task that loses
+        its worker repeatedly (more often than Dask's setting allowed-failures) have failed.
     device : str
-        Where a worker computes.
+        The device that a worker computes on.
     """
     from distributed import CancelledError, as_completed
 
@@ -153,7 +156,7 @@ def compute(
         try:
             shared = client.scatter(sent, hash=False)
         except (OSError, KeyError):
-            # The worker that was to take it died just then.
+            # The worker that the scheduler chose for the data died meanwhile.
             if last:
                 raise
             continue
@@ -182,10 +185,10 @@ def compute(
 
 
 def _copied(client: Client, shared: Future[Any]) -> list[Future[Any]]:
-    """Let every worker fetch its copy of what one of them has.
+    """Copy the data from one worker to all others, and return once every living worker has it.
 
-    Tasks are given to workers that have a copy. Dask's own broadcast would wait for ever for a
-    worker that dies meanwhile.
+    The scheduler prefers workers that have the data: without copies one worker would get all tasks.
+    Dask's own broadcast waits forever for a worker that dies meanwhile.
     """
     from distributed import CancelledError, wait
 
@@ -193,17 +196,18 @@ def _copied(client: Client, shared: Future[Any]) -> list[Future[Any]]:
     copies = {name: client.submit(_kept, shared, workers=[name], pure=False) for name in there}
     while left := [copies[name] for name in copies.keys() & there if not copies[name].done()]:
         with contextlib.suppress(TimeoutError, CancelledError):
+            # A dead worker never finishes its copy: each second the list of workers is renewed.
             wait(left, timeout=1)
         there = client.scheduler_info(-1)["workers"]
     return list(copies.values())
 
 
 def _kept(_: Cells) -> None:
-    """Nothing is done with it: a worker has it now."""
+    """Do nothing: the worker that runs this has fetched the data as its argument."""
 
 
 def _measure(cells: Cells, task: Task, device: str) -> tuple[list[Outcome], list[str]]:
-    """Return the outcomes, and what is to be said of a lack of memory."""
+    """Return the outcomes of a task, and the messages about a lack of memory."""
     from distributed import get_worker
 
     said: list[str] = []

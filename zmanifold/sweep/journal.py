@@ -1,4 +1,4 @@
-"""Finished cells of sweeps in an SQLite file, durable as each one ends."""
+"""Journals: SQLite files to which each finished cell of a sweep is written at once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from zmanifold._base.errors import InputError, shown
 
 __all__ = ["Journal"]
 
-# SQLite's messages quote the file, and are decoded without care. A damaged file can ask for more
-# than SQLite ever allocates, which it reports as a lack of memory, without a word.
+# The errors of a damaged file. SQLite quotes the file in its messages, which Python may fail to
+# decode. A size in the file that exceeds SQLite's limit is reported as a MemoryError without text.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
 
-# What SQLite says of a full disk, and of a quota or a limit on the size of files.
+# SQLite's error codes of a full disk, and of a quota or a limit on the size of files.
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
-# "zmid" in ASCII marks the file as ours, the version its layout.
+# SQLite keeps two numbers for the program that writes a file: the application id, "zmid" in ASCII,
+# and the version of the tables.
 _APPLICATION = 0x7A6D6964
 _VERSION = 2
 
-# How a file of each version becomes one of the next; version 0 is an empty file.
+# The statements that turn a file of each version into one of the next; version 0 is an empty file.
 _STEPS = (
     f"""
     CREATE TABLE sweep (name TEXT PRIMARY KEY, settings TEXT NOT NULL);
@@ -45,7 +46,7 @@ _STEPS = (
 
 
 def _tables(version: int) -> set[str]:
-    """Return the statements that make the tables of a version."""
+    """Return the statements that create the tables of a version."""
     statements = (text.split() for step in _STEPS[:version] for text in step.split(";"))
     return {" ".join(words) for words in statements if words[:1] == ["CREATE"]}
 
@@ -55,18 +56,18 @@ def _reason(error: Exception) -> str:
 
 
 class Journal:
-    """A store of finished cells, and of why others failed, from which a sweep goes on.
+    """A file of finished cells, and of the reasons of failed ones, from which a sweep resumes.
 
     Parameters
     ----------
     path : path
-        An SQLite file, made if it is not there. Several processes may use one: SQLite locks it,
-        and a cell recorded twice is the same cell.
+        An SQLite file, created if it does not exist. Several processes may use the same file:
+        SQLite locks it, and a cell that two of them record has the same row.
 
     Raises
     ------
     InputError
-        If the file is something else, or of a version that this one does not read.
+        If the file is not a journal, is damaged, or has a later version than this package reads.
 
     Examples
     --------
@@ -82,35 +83,36 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with self._readable(), contextlib.ExitStack() as opening:
-            # SQLite needs this file, too: a name that is too long for it is refused here.
+            # SQLite also writes a file of this name. exists() raises OSError if it is too long.
             Path(f"{self.path}-journal").exists()
-            # Each statement is a transaction of its own; writers wait for one another.
+            # With isolation_level None, transactions begin and end where this class says. A writer
+            # waits up to 60 s for another process's transaction, which takes milliseconds.
             self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             opening.callback(self._database.close)
             self._check()
             opening.pop_all()
 
     def begin(self, sweeps: Mapping[str, Mapping[str, Any]]) -> None:
-        """Open sweeps, or go on with those that were begun with the same settings.
+        """Begin sweeps, or resume those that were begun with the same settings.
 
         Parameters
         ----------
         sweeps : mapping of str to mapping
-            For each data set's name what must be the same for cells to belong together, ready
-            for JSON.
+            For the name of each data set, the data and settings that all cells of its sweep
+            share, as JSON takes them.
 
         Raises
         ------
         InputError
-            If the journal holds one of them with other settings, which the message names; then
-            none of them is entered; or if it is damaged.
+            If the journal has one of them with other settings, which the message names. No sweep
+            is entered then. Also if the journal is damaged.
         """
         with self._readable(), self._transaction():
             for name, settings in sweeps.items():
                 self._begin(name, settings)
 
     def finished(self, sweep: str) -> dict[str, dict[str, Any]]:
-        """Return the finished cells of a sweep, key to row.
+        """Return the finished cells of a sweep, as a mapping of key to row.
 
         Raises
         ------
@@ -121,7 +123,7 @@ class Journal:
         return {key: self._mapping(row) for key, row in rows}
 
     def failures(self, sweep: str) -> dict[str, str]:
-        """Return the cells of a sweep that failed and did not succeed since, key to reason.
+        """Return the cells of a sweep whose last computation failed, as a mapping of key to reason.
 
         Raises
         ------
@@ -131,12 +133,12 @@ class Journal:
         return dict(self._pairs("SELECT key, reason FROM failure WHERE sweep = ?", sweep))
 
     def record(self, sweep: str, key: str, row: Mapping[str, Any]) -> None:
-        """Store a finished cell; when this returns it is on disk.
+        """Store a finished cell; it is on disk when this method returns.
 
         Raises
         ------
         OSError
-            If it cannot be written; what was recorded before stays.
+            If the journal cannot be written. The cells recorded before remain.
         """
         with self._writable(), self._transaction():
             self._database.execute(
@@ -145,12 +147,12 @@ class Journal:
             self._database.execute("DELETE FROM failure WHERE (sweep, key) = (?, ?)", (sweep, key))
 
     def record_failure(self, sweep: str, key: str, reason: str) -> None:
-        """Store why a cell failed.
+        """Store the reason for which a cell failed.
 
         Raises
         ------
         OSError
-            If it cannot be written; what was recorded before stays.
+            If the journal cannot be written. The cells recorded before remain.
         """
         with self._writable(), self._transaction():
             self._database.execute(
@@ -179,6 +181,7 @@ class Journal:
             if before.get(name) != now.get(name)
         ]
         if changed:
+            # A damaged file can differ in any number of long entries: the message is bounded.
             raise InputError(
                 f"the journal {str(self.path)!r} holds {sweep!r} with {'; '.join(changed[:9])}: go "
                 "on with the same settings and data, or write to another name."
@@ -231,23 +234,23 @@ class Journal:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Do all that is inside or, where that raises, nothing."""
+        """Commit the statements of the context, or undo them all if it raises."""
         try:
             self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT")
         except BaseException:
-            # A full disk has rolled it back already.
+            # SQLite itself rolls back where the disk is full.
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
 
     def _check(self) -> None:
         self._database.execute("PRAGMA synchronous = FULL")
-        # In one transaction: another process may be making the tables.
+        # One transaction reads all, because another process may be creating the tables.
         self._database.execute("BEGIN")
         application, version = self._marks()
-        # Tables, indices, views and triggers; without a statement are those of SQLite itself.
+        # Tables, indices, views and triggers. SQLite's own indices have no statement.
         query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
         found = [" ".join(str(sql).split()) for (sql,) in self._database.execute(query).fetchall()]
         self._database.execute("COMMIT")
@@ -261,11 +264,11 @@ class Journal:
                 f"{_VERSION}: use the zmanifold that wrote it, or another name."
             )
         if sorted(found) != sorted(_tables(version)):
-            # A view or a trigger would run a program of its own when it is read or written.
+            # A view or a trigger would run SQL from the file when a table is read or written.
             raise self._damaged(f"other tables than those of version {version}")
         if version < _VERSION:
             with self._transaction():
-                # Another process may have been faster.
+                # Another process may have upgraded the file meanwhile.
                 _, version = self._marks()
                 for step in _STEPS[version:]:
                     for statement in step.split(";"):

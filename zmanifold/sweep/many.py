@@ -1,4 +1,4 @@
-"""Several data sets in one run: one table, one journal, one figure."""
+"""Sweeps over several data sets in one run, with one table, one journal and one figure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JournalLost(OSError):
     Attributes
     ----------
     rows : list of dict
-        The finished cells, which are in no file any more.
+        The finished cells, read from the open journal: no file holds them any more.
 
     Examples
     --------
@@ -66,45 +66,46 @@ def sweep_many(
 ) -> list[SweepResult]:
     """Sweep over several data sets with the same settings, into one table.
 
-    All data sets are checked before the first sweep begins. Each finished cell goes into a journal
-    beside the table at once, the table is written after each data set.
+    All data sets are checked before the first sweep begins. Each finished cell is written to a
+    journal beside the table at once. The table is written after each data set.
 
     Parameters
     ----------
     data : iterable of Dataset or array-like
-        The data sets. A generator is asked for the next one when the last one was checked.
+        The data sets. A generator yields the next one only after the last one was checked.
     sources : sequence of str, default=()
-        Where each of them comes from, for messages; files among them are never overwritten.
+        The name or file that each data set was loaded from, for messages. These files are never
+        overwritten.
     out : path, optional
-        The table, which ends in .parquet or .csv. Its settings go beside it (.json), and the
-        journal (.journal).
+        The table, which ends in .parquet or .csv. Its settings (.json) and the journal (.journal)
+        are written beside it.
     plot : path, optional
         A figure of local dimension against the strength, which ends in .png, .svg or .pdf.
     resume : bool, default=False
-        Go on with the journal beside `out`: its finished cells are not computed again.
+        Resume from the journal beside `out`: the finished cells in it are not computed again.
     overwrite : bool, default=False
-        Replace outputs that exist, the journal included.
+        Replace outputs that exist, including the journal.
     dask : Client or str, optional
-        Where the cells are computed, as for `sweep_id`.
+        The cluster that computes the cells, as for `sweep_id`.
     progress : bool, default=True
         Show a progress bar for each data set on a terminal or in a notebook.
     **settings
-        `mixers` and all other settings of `sweep_id`, save `journal`.
+        `mixers` and all other settings of `sweep_id`, except `journal`.
 
     Returns
     -------
     list of SweepResult
-        One a data set. Cells that failed are in its `failures`; none of them raises.
+        One result a data set. Failed cells are in its `failures` and raise no error.
 
     Raises
     ------
     InputError
-        If an argument is out of its range, an output cannot be written, two data sets have one
-        name, or the journal holds other data or settings; before any work starts.
+        If an argument is out of its range, an output cannot be written, two data sets have the
+        same name, or the journal has other data or settings; before any work starts.
     JournalLost
-        If the journal was removed meanwhile; the exception has the finished cells.
+        If the journal is removed during the run; the exception has the finished cells.
     OSError
-        If an output cannot be written; what the journal holds stays.
+        If an output cannot be written; the cells in the journal remain.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def sweep_many(
         journal = None
         if table is not None:
             fingerprints = {sweep.name: sweep.fingerprint for sweep in sweeps}
-            # Nothing old is removed before all input has been checked.
+            # The old journal is removed only here, after all input has been checked.
             if overwrite:
                 journal_of(table).unlink(missing_ok=True)
             journal = stack.enter_context(Journal(journal_of(table)))
@@ -157,26 +158,26 @@ def _run(
         for sweep in sweeps:
             results.append(sweep.run(journal=journal, progress=progress, client=client))
             if table is not None:
-                # After each data set: a later one may fail.
+                # The table is written after each data set, because a later one may fail.
                 save_sweep(results, table)
     except OSError:
         if journal is None or journal.path.exists():
             raise
-        # The open file can still be read.
+        # A removed file can be read as long as it is open.
         rows = [row for sweep in sweeps for row in journal.finished(sweep.name).values()]
         raise JournalLost(journal.path, rows) from None
     return results
 
 
 def check_distinct(names: Sequence[str], sources: Sequence[str] = ()) -> None:
-    """Raise InputError if two data sets have one name: tables could not tell them apart.
+    """Raise InputError if two data sets have the same name: a table could not distinguish them.
 
     Parameters
     ----------
     names : sequence of str
         The data sets' names.
     sources : sequence of str, default=()
-        Where they come from, for the message; their names by default.
+        The name or file that each was loaded from, for the message; by default `names`.
 
     Raises
     ------
@@ -198,7 +199,7 @@ def check_distinct(names: Sequence[str], sources: Sequence[str] = ()) -> None:
 
 
 def joint_table(results: Iterable[SweepResult]) -> pd.DataFrame:
-    """Return one table of several sweeps, one row a cell.
+    """Return the cells of several sweeps as one table, one row a cell.
 
     Examples
     --------
@@ -213,24 +214,25 @@ def joint_table(results: Iterable[SweepResult]) -> pd.DataFrame:
 
 
 def save_sweep(result: SweepResult | list[SweepResult], path: Path) -> pd.DataFrame:
-    """Write one table of one or several sweeps and a JSON of their settings beside it.
+    """Write one table of one or several sweeps, and beside it a JSON of their settings.
 
     Parameters
     ----------
     result : SweepResult or list of SweepResult
-        What was measured.
+        The results.
     path : Path
-        Ends in .parquet or .csv; the settings go to the same name with .json.
+        The table, which ends in .parquet or .csv. The settings are written to the same name with
+        the ending .json.
 
     Returns
     -------
     pandas.DataFrame
-        The table as written.
+        The table.
 
     Raises
     ------
     InputError
-        If the ending is another one.
+        If the path has another ending or cannot be written.
 
     Examples
     --------

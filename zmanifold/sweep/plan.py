@@ -1,4 +1,4 @@
-"""A checked sweep over one data set, and its run."""
+"""The check of a sweep's arguments, and the run of the checked sweep."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "prepare_sweep"]
 
-# Values that are hashed at a time.
+# The number of values that are hashed at a time: 32 MiB in float64.
 _HASHED = 2**22
 
 
-# More would be a mistake, and a list of all cells.
+# A larger number of seeds is refused as a mistake: each has its cells in a list, and 10**6 cells of
+# a millisecond already take 17 minutes.
 _MOST_SEEDS = 10**6
 
 
@@ -66,16 +67,20 @@ def prepare_sweep(
     estimators: Any = ("FO",),
     elsewhere: bool = False,
 ) -> Sweep:
-    """Check everything that `sweep_id` checks and return the work, not yet begun.
+    """Check the arguments of `sweep_id` and return the sweep, not yet begun.
 
-    The parameters are those of `sweep_id`, and whether the work will be done elsewhere: `device`
-    is then one of the workers'. Preparing several sweeps before the first one runs shows the last
-    one's errors before any work.
+    Several sweeps that are prepared before the first one runs show their errors before any work.
+    The parameters are those of `sweep_id`, and one more:
+
+    Parameters
+    ----------
+    elsewhere : bool, default=False
+        Whether other processes will do the work. `device` is then a device of theirs.
 
     Returns
     -------
     Sweep
-        Its `run` does the work.
+        The checked sweep; its method `run` does the work.
 
     Raises
     ------
@@ -128,7 +133,7 @@ def prepare_sweep(
 
 
 def _device(device: str | torch.device, points: Any, elsewhere: bool) -> torch.device:
-    """Return where this process works; a device of the workers is checked by its name alone."""
+    """Return the device of this process; of a device of the workers only the name is checked."""
     if not elsewhere:
         return resolve_device(device, like=points)
     if device != "auto":
@@ -143,9 +148,9 @@ def _held_or_mapped(
     memory_limit: int | None,
     neighbors_method: str,
 ) -> tuple[Shaped[Tensor, "n d"], Place | None]:
-    """Return the points in memory, or as they lie in a file whose mixed copies would not fit."""
+    """Return the points in memory or, if their mixed copies would not fit, in their file."""
     dtype = point_dtype(raw)
-    # The mixed copy and the search's float32 copy of it.
+    # The mixed copy, and the search's float32 copy of it (4 bytes a value).
     copies = raw.numel() * (dtype.itemsize + 4)
     if not is_mapped(dataset.points) or where.type != "cpu" or holds(copies, memory_limit):
         return raw.to(dtype).contiguous(), None
@@ -184,59 +189,33 @@ class Sweep:
         progress: bool = True,
         client: Client | None = None,
     ) -> SweepResult:
-        """Compute every cell that the journal does not hold.
+        """Compute every cell that is not in the journal.
 
         Parameters
         ----------
         journal : Journal, optional
-            Where finished cells are kept and found.
+            The file of finished cells; new ones are added to it.
         progress : bool, default=True
             Show a progress bar on a terminal or in a notebook.
         client : dask.distributed.Client, optional
-            A cluster that computes them; this process by default.
+            The cluster that computes the cells; this process by default.
 
         Returns
         -------
         SweepResult
-            The whole table, cells from the journal included, and its settings.
+            The whole table, including cells from the journal, and its settings.
 
         Raises
         ------
         InputError
-            If the journal holds this data set with other data or settings.
+            If the journal has this data set with other data or settings.
         OSError
-            If the journal cannot be written; what it holds stays.
+            If the journal cannot be written; the cells in it remain.
         """
-        started = datetime.now(UTC)
-        clock = time.perf_counter()
-        finished: dict[str, dict[str, Any]] = {}
-        if journal is not None:
-            for strength in self.strengths:
-                strength.check_resumable()
-            journal.begin({self.name: self.fingerprint})
-            finished = journal.finished(self.name)
+        started, clock = datetime.now(UTC), time.perf_counter()
+        finished = {} if journal is None else self._begin(journal)
         keys = self._keys()
-        todo: list[Task] = []
-        for (strength, seed), names in keys.items():
-            if missing := [cell for cell, key in names.items() if key not in finished]:
-                todo.append((strength, seed, missing))
-        failed: dict[str, dict[str, Any]] = {}
-        first_error: Exception | None = None
-        with progress_bar(progress, len(keys), self.name) as advance:
-            advance(len(keys) - len(todo))
-            for (strength, seed, _), outcomes in self._outcomes(todo, client):
-                for cell, outcome in outcomes:
-                    key = strength.key(*cell, seed)
-                    if isinstance(outcome, Exception):
-                        first_error = first_error or outcome
-                        failed[key] = strength.failure(*cell, seed, outcome)
-                        if journal is not None:
-                            journal.record_failure(self.name, key, failed[key]["reason"])
-                    else:
-                        finished[key] = outcome
-                        if journal is not None:
-                            journal.record(self.name, key, outcome)
-                advance()
+        failed, first_error = self._compute(keys, finished, journal, progress, client)
         order = [
             (key, strength.columns["parameters"], estimator)
             for (strength, _), names in keys.items()
@@ -259,8 +238,47 @@ class Sweep:
         }
         return SweepResult(tuple(rows), settings, tuple(failures), first_error)
 
+    def _begin(self, journal: Journal) -> dict[str, dict[str, Any]]:
+        """Enter the sweep into the journal and return the finished cells of the same sweep."""
+        for strength in self.strengths:
+            strength.check_resumable()
+        journal.begin({self.name: self.fingerprint})
+        return journal.finished(self.name)
+
+    def _compute(
+        self,
+        keys: dict[tuple[Strength, int], dict[Cell, str]],
+        finished: dict[str, dict[str, Any]],
+        journal: Journal | None,
+        progress: bool,
+        client: Client | None,
+    ) -> tuple[dict[str, dict[str, Any]], Exception | None]:
+        """Add the missing cells' rows to `finished`; return failures by key and the first error."""
+        todo: list[Task] = []
+        for (strength, seed), names in keys.items():
+            if missing := [cell for cell, key in names.items() if key not in finished]:
+                todo.append((strength, seed, missing))
+        failed: dict[str, dict[str, Any]] = {}
+        first_error: Exception | None = None
+        with progress_bar(progress, len(keys), self.name) as advance:
+            advance(len(keys) - len(todo))
+            for (strength, seed, _), outcomes in self._outcomes(todo, client):
+                for cell, outcome in outcomes:
+                    key = strength.key(*cell, seed)
+                    if isinstance(outcome, Exception):
+                        first_error = first_error or outcome
+                        failed[key] = strength.failure(*cell, seed, outcome)
+                        if journal is not None:
+                            journal.record_failure(self.name, key, failed[key]["reason"])
+                    else:
+                        finished[key] = outcome
+                        if journal is not None:
+                            journal.record(self.name, key, outcome)
+                advance()
+        return failed, first_error
+
     def _keys(self) -> dict[tuple[Strength, int], dict[Cell, str]]:
-        """Return the cells that share a mixed set, each with its name in a journal."""
+        """Return the cells that share a mixed set, each with its key in a journal."""
         cells = list(itertools.product(map(estimator_name, self.cells.estimators), self.k_values))
         return {
             (strength, seed): {cell: strength.key(*cell, seed) for cell in cells}
@@ -287,12 +305,13 @@ class Sweep:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What must be the same for cells to belong together, ready for JSON."""
+        """Data and settings that all cells of a sweep share, as JSON takes them."""
         batches, method = self.cells.batches, self.cells.neighbors_method
         n, d = batches.points.shape
         content = hashlib.sha256()
         for part in chunks(n, _HASHED // d):
-            # As it is computed with: a file gives the same whether it fits into memory or not.
+            # The hash is one of the values in the dtype of the computation, so that a file has the
+            # same hash whether it is held in memory or streamed.
             rows = batches.points[part].to("cpu", batches.dtype)
             content.update(rows.contiguous().numpy().data)
         if batches.labels is not None:
@@ -304,9 +323,10 @@ class Sweep:
             "data": f"sha256:{content.hexdigest()[:32]}",
             "batch_size": batches.batch_size,
             "n_queries": self.cells.n_queries,
-            # Of 0.1.0, whose journals go on; since then a cell's name holds its estimator.
+            # Journals of version 0.1.0 have this entry, and can be resumed. Since then the key of a
+            # cell includes its estimator.
             "alphaFO": 0.05,
-            # Journals of exact sweeps do without it.
+            # Journals of version 0.1.0 lack this entry, and hold exact sweeps.
             **({} if method == "exact" else {"neighbors_method": method}),
         }
 

@@ -1,4 +1,4 @@
-"""What a sweep measured: the table, its settings, and the cells that failed."""
+"""The result of a sweep: the table, the settings, and the failed cells."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class SweepResult:
-    """What `sweep_id` measured.
+    """The result of `sweep_id`.
 
     Attributes
     ----------
     rows : tuple of dict
         One row a finished cell (mixer and strength, estimator, number of neighbours, seed).
     failures : tuple of dict
-        Cells that failed: mixer, gamma, alpha, parameters, estimator, n_neighbors, seed, reason.
+        Failed cells: mixer, gamma, alpha, parameters, estimator, n_neighbors, seed, reason.
     first_error : Exception or None
-        What the first of them raised.
+        The error of the first failed cell.
     settings : dict
-        Settings, versions, device, start and duration, ready for JSON.
+        Settings, versions, device, start and duration, as JSON takes them.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class SweepResult:
 
 
 def measured_recall(results: Iterable[SweepResult]) -> str:
-    """Say how good the approximate neighbours of sweeps are.
+    """Return a sentence about the recall of approximate neighbours in sweeps.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def measured_recall(results: Iterable[SweepResult]) -> str:
 
 
 def failed_cells(results: Iterable[SweepResult]) -> str:
-    """Say how many cells of sweeps failed, and why the first one did.
+    """Return a sentence with the number of failed cells in sweeps, and the first one's reason.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A mixed set that is never held as a whole: its rows are made anew whenever they are needed."""
+"""Streamed mixed sets: rows are mixed again whenever they are needed, never all held at once."""
 
 from __future__ import annotations
 
@@ -21,32 +21,34 @@ from zmanifold.neighbors import search_blocks
 
 __all__ = ["Stream", "StreamedNeighborhoods"]
 
-# Rows that are made at a time, about: their products with a strip stay in a CPU's cache.
+# The number of rows, about, that a thread mixes at a time: their products with a strip of queries
+# stay in the CPU's cache.
 _BLOCK = 2048
 
-# Bytes that a thread needs for an entry of a block of rows: an index's copy, the same in float64,
-# the mixed values in float64, rounded, and centred.
+# Bytes that a thread needs for one entry of a block, at most 8 for each of five arrays: the
+# original value, the same in float64, the mixed value in float64, the same rounded, and centred.
 _ROW_BYTES = 40
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A mixed set on a CPU, made block by block as often as it is needed.
+    """A mixed set on a CPU, mixed block by block as often as it is needed.
 
     Attributes
     ----------
     rows : MixedRows
-        The set.
+        The rows, as the mixer makes them.
     memory : int
         Bytes of working memory.
     exponent : int
-        Of the power of two by which its values are divided before a search, as in `rescaled`.
+        The values are divided by 2**exponent before a search, as `rescaled` does.
     largest : float
-        The largest magnitude, divided by it.
+        The largest magnitude, divided by 2**exponent.
     norm : tuple of float and int
-        Fraction and exponent of the largest norm.
+        The largest norm of a row as (fraction, exponent): fraction * 2**exponent.
     centre : torch.Tensor of shape (d,)
-        The mean, divided by that power, as rounded in any order.
+        The mean of the rows, divided by 2**exponent. Threads add the blocks in any order, which
+        varies its rounding. The search subtracts it from all rows, and is exact for any centre.
     """
 
     rows: MixedRows
@@ -58,18 +60,18 @@ class Stream:
 
     @classmethod
     def of(cls, rows: MixedRows, memory: int) -> Stream:
-        """Go through the set once.
+        """Mix the whole set once to find its scale, largest norm and mean.
 
         Raises
         ------
         InputError
-            If the mixer makes values that are not finite.
+            If the mixer returns values that are not finite.
         """
         largest, norms = [0.0], [(0.0, 0)]
         centre = torch.zeros(rows.n_features, dtype=torch.float64)
         lock = threading.Lock()
 
-        def look(start: int, stop: int) -> None:
+        def scan(start: int, stop: int) -> None:
             block = rows.take(torch.arange(start, stop))
             (scaled,), exponent = rescaled(block)
             fraction, power = math.frexp(greatest_norm(scaled))
@@ -80,7 +82,8 @@ class Stream:
                 centre.add_(share)
 
         made = cls(rows, memory, 0, 0.0, (0.0, 0), centre)
-        made._each_range(look, 8 * rows.n_features)
+        # `scan` adds one float64 copy of the block.
+        made._each_range(scan, 8 * rows.n_features)
         exponent = scale_exponent(max(largest), rows.batches.dtype)
         return replace(
             made,
@@ -94,26 +97,30 @@ class Stream:
         return len(self.rows)
 
     def search(self, positions: Int64[Tensor, " q"], k: int) -> Int64[Tensor, "q k"]:
-        """Find the nearest neighbours of some rows: see `zmanifold.neighbors.search_blocks`."""
+        """Return the nearest neighbours of some rows, by `zmanifold.neighbors.search_blocks`.
+
+        The search gets half of the memory; the other half is for the blocks.
+        """
         return search_blocks(self, positions, k, memory=self.memory // 2)
 
     def take(self, rows: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
-        """Make some rows, ascending and divided by the power of two, by the calling thread."""
+        """Return some rows, ascending and divided by 2**exponent, mixed by the calling thread."""
         return shifted(self.rows.take(rows), self.exponent)
 
     def gathered(self, rows: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
-        """Make the same by all threads."""
+        """Return the same rows as `take`, mixed by all threads."""
         return shifted(self.made(rows), self.exponent)
 
     def each_range(self, work: Callable[[int, int], object], row_bytes: int) -> None:
-        """Call `work` with the first row and the one after the last of whole batches.
+        """Call `work(start, stop)` on ranges of rows that cover the set and end with batches.
 
-        Threads share the batches. While one works a row takes so many bytes besides its making.
+        Threads share the ranges. `row_bytes` are the bytes that `work` takes for a row besides
+        those for mixing it.
         """
         self._each_range(work, _ROW_BYTES * self.rows.n_features + row_bytes)
 
     def made(self, positions: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
-        """Make some rows, ascending, as the mixer makes them."""
+        """Return some rows, ascending, as the mixer makes them."""
         batches = self.rows.batches
         out = torch.empty((len(positions), self.rows.n_features), dtype=batches.dtype)
 
@@ -142,7 +149,7 @@ class Stream:
 
 @dataclass(frozen=True, eq=False)
 class StreamedNeighborhoods:
-    """Neighbourhoods in a streamed set: each estimator sees some of them at a time.
+    """Neighbourhoods in a streamed set, estimated some at a time.
 
     Attributes
     ----------
@@ -151,7 +158,7 @@ class StreamedNeighborhoods:
     rows : torch.Tensor of shape (q,)
         Row numbers of the queries.
     indices : torch.Tensor of shape (q, k)
-        Row numbers of their neighbours, nearest first.
+        Row numbers of each query's neighbours, nearest first.
     """
 
     stream: Stream
@@ -161,16 +168,18 @@ class StreamedNeighborhoods:
     def estimate(
         self, estimator: Any, k: int, memory: int
     ) -> tuple[Shaped[Tensor, " q"], Bool[Tensor, " q"]]:
-        """Estimate the dimension by the k nearest of each, as `zmanifold.dimension.estimate`."""
+        """Return `zmanifold.dimension.estimate` of the neighbourhoods of the k nearest."""
         stream = replace(self.stream, memory=memory)
-        # Half for the rows, which rescaling would copy in float64, a quarter for the estimator.
+        # Half of the memory is for the rows and, where rescaling changes them, their float64 copy;
+        # a quarter is for the estimator.
         entry_bytes = stream.rows.batches.dtype.itemsize + 8 * (stream.exponent != 0)
         found = []
         n_features = stream.rows.n_features
         for part in chunks(len(self.rows), memory // 2 // (entry_bytes * (k + 1) * n_features)):
             members = torch.cat([self.rows[part, None], self.indices[part, :k]], dim=1)
             if estimator.needs in ("neighborhoods", "spectrum"):
-                # Neighbours alone; where queries are none of theirs, they are not made.
+                # These estimators use the neighbours alone: the first neighbour stands in for the
+                # query, which is then not mixed unless it is somebody's neighbour.
                 members[:, 0] = members[:, 1]
             needed, local = torch.unique(members, return_inverse=True)
             around = Neighborhoods(

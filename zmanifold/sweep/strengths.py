@@ -1,4 +1,4 @@
-"""What a sweep goes through: mixers at their strengths, each with its name in the table."""
+"""The mixers of a sweep, each at one strength and with its name in the table."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from zmanifold.mixers import (
 
 __all__ = ["Strength", "as_strengths"]
 
-# Tables of 0.1.0 know these two, and its journals name cells by them.
+# Tables of version 0.1.0 have a column for each of these two, and its journals key cells by them.
 _FIRST = ("gamma", "alpha")
 
 
 @dataclass(frozen=True, eq=False)
 class Strength:
-    """A mixer with the name and the numbers that it has in the table.
+    """A mixer at one strength, with its name and its parameters in the table.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Strength:
     mixer : object
         The mixer; None leaves the data as it is.
     parameters : dict of str to float
-        The numbers that tell it from others of its name.
+        The parameters that distinguish it from other mixers with the same name.
     named : bool
         Whether the user gave the name.
     """
@@ -46,9 +46,9 @@ class Strength:
     parameters: Mapping[str, float] = field(default_factory=dict)
     named: bool = False
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, Any]:
-        """What the table says of it."""
+        """Its columns of the table."""
         return {
             "mixer": self.label,
             "gamma": self.parameters.get("gamma", math.nan),
@@ -58,20 +58,24 @@ class Strength:
 
     @cached_property
     def identity(self) -> str | None:
-        """What recognises the mixer in a later run; None where it cannot be recognised."""
+        """A digest that recognises the mixer in a later run; None if its state cannot be read."""
         return identify(self.mixer)
 
     def key(self, estimator: str, k: int, seed: int) -> str:
-        """Name a cell in a journal; as 0.1.0 did where its names say everything."""
+        """Return a cell's key in a journal.
+
+        The key of version 0.1.0 is kept wherever it determines the cell, so that its journals can
+        be resumed: for the package's mixers, with gamma and alpha alone, and the estimator FO.
+        """
         plain = is_ours(self.mixer) and self.label == label_of(self.mixer)
         if plain and estimator == "FO" and set(self.parameters) <= set(_FIRST):
-            columns = self.columns
-            return json.dumps([self.label, columns["gamma"], columns["alpha"], k, seed])
+            first = [self.columns[name] for name in _FIRST]
+            return json.dumps([self.label, *first, k, seed])
         recognised = self.identity or "named by the user"
         return json.dumps([self.label, dict(self.parameters), recognised, estimator, k, seed])
 
     def check_resumable(self) -> None:
-        """Raise InputError if a later run could not tell whether the mixer is the same."""
+        """Raise InputError if a later run could not recognise the mixer."""
         if self.identity is None and not self.named:
             raise InputError(
                 f"mixer {self.label!r} has a state or code that cannot be read, so a journal "
@@ -80,13 +84,11 @@ class Strength:
             )
 
     def failure(self, estimator: str, k: int, seed: int, error: Exception) -> dict[str, Any]:
-        """Describe a cell that failed, ready for JSON."""
+        """Describe a cell that failed, as JSON takes it: with None for a missing parameter."""
         reason = " ".join(str(error).split())
         return {
-            "mixer": self.label,
-            "gamma": self.parameters.get("gamma"),
-            "alpha": self.parameters.get("alpha"),
-            "parameters": json.dumps(dict(self.parameters)),
+            **self.columns,
+            **{name: self.parameters.get(name) for name in _FIRST},
             "estimator": estimator,
             "n_neighbors": k,
             "seed": seed,
@@ -95,12 +97,12 @@ class Strength:
 
 
 def as_strengths(mixers: Any) -> list[Strength]:
-    """Turn what `sweep_id` takes as mixers into distinct strengths.
+    """Turn the argument `mixers` of `sweep_id` into strengths, no two of them with the same name.
 
     Raises
     ------
     InputError
-        If one is no mixer, or two have the same name and strength.
+        If an entry is not a mixer, or two have the same name and parameters.
 
     Examples
     --------
