@@ -1,8 +1,7 @@
-"""The command line: parse, call, print.
+"""The command line: each command parses its arguments, calls a public function, prints the result.
 
-Words come in, a call of a public function and its printed result go out. Open `app` first: it lists
-the commands, one a file, and turns errors and signals into exit codes. `options` reads grids, lists
-and sizes, `printing` draws tables.
+Open `app` first: it lists the commands, one a file, and turns errors and signals into exit codes.
+`options` reads grids, lists and sizes, `printing` draws tables.
 """
 
 from zmanifold.cli.app import main

@@ -1,4 +1,4 @@
-"""The program `zmanifold`: its commands, and how errors and signals end it."""
+"""The program `zmanifold`: its commands, and the exit codes of errors and signals."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["app", "main"]
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """Raised by SIGTERM, which thereby ends a run as Ctrl-C does."""
 
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        # Typer itself ends on Ctrl-C without a word.
+        # Typer itself prints no message on Ctrl-C. 130 and 143 are 128 plus the signal's number.
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
@@ -89,11 +89,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _misuse(error: Any) -> str:
-    """Return the parser's own message, the value that it refused, and where help is."""
+    """Return the parser's message with the refused value and the command that shows the help."""
     said = error.format_message().rstrip(".")
-    if not said:  # The help has been shown.
+    if not said:  # Typer has printed the help already.
         return ""
-    # Typer leaves out the value, which the cause knows.
+    # Typer's message lacks the value, which the error that caused it has.
     refused: list[Any] = getattr(error.__cause__, "errors", list)()
     said += "".join(f", got {item['input']!r}" for item in refused)
     path = error.ctx.command_path if error.ctx is not None else "zmanifold"

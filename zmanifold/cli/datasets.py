@@ -1,4 +1,4 @@
-"""`zmanifold datasets`."""
+"""The command `zmanifold datasets`."""
 
 from __future__ import annotations
 

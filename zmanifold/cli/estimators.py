@@ -1,4 +1,4 @@
-"""`zmanifold estimators`."""
+"""The command `zmanifold estimators`."""
 
 from __future__ import annotations
 

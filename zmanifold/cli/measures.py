@@ -1,4 +1,4 @@
-"""`zmanifold measures`."""
+"""The command `zmanifold measures`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["measures"]
 
 
 def measures() -> None:
-    """List what is measured of a mixed set.
+    """List the measures of a mixed set.
 
     In a pipe the table is CSV.
 

@@ -1,4 +1,4 @@
-"""`zmanifold mixers`."""
+"""The command `zmanifold mixers`."""
 
 from __future__ import annotations
 

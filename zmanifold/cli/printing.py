@@ -1,4 +1,4 @@
-"""Tables for a terminal or a pipe, and lines on stderr."""
+"""Printing of tables to a terminal or a pipe, and of messages to stderr."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def complain(message: str, code: int) -> typer.Exit:
 
 
 def print_written(*paths: Path | None, err: bool = True) -> None:
-    """Name the outputs that are there.
+    """Print the paths of those outputs that exist.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def print_written(*paths: Path | None, err: bool = True) -> None:
 
 
 def print_registry(entries: Iterable[Any]) -> None:
-    """Print one row an entry of a registry: name, parameters, kind, what it is, reference.
+    """Print one row for each entry of a registry: name, parameters, kind, summary and reference.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def print_registry(entries: Iterable[Any]) -> None:
 
 
 def print_frame(frame: Any) -> None:
-    """Draw a table on a terminal, write CSV into a pipe.
+    """Print a table: drawn on a terminal, as CSV in a pipe.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def print_frame(frame: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    # A terminal is narrow: columns with one value in all rows go into the caption.
+    # A terminal is narrow: a column with the same value in all rows is moved to the caption.
     alike = [c for c in frame.columns if len(frame) > 1 and frame[c].nunique(dropna=False) == 1]
     shown = frame.drop(columns=alike)
     caption = ", ".join(f"{c} {_cell(frame[c].iloc[0])}" for c in alike if frame[c].notna().all())

@@ -1,4 +1,4 @@
-"""`zmanifold sweep-id`."""
+"""The command `zmanifold sweep-id`."""
 
 from __future__ import annotations
 
@@ -35,37 +35,37 @@ _Datasets = Annotated[
     typer.Argument(help="Names ('zmanifold datasets' lists them), files or image folders."),
 ]
 _Gamma = Annotated[
-    str, typer.Option(help="ζ-mixup's strengths: START:STOP:STEP, both ends in, or G,G,...")
+    str, typer.Option(help="ζ-mixup's strengths: START:STOP:STEP, with both ends, or G,G,...")
 ]
 _Neighbors = Annotated[str, typer.Option(help="Neighbourhood sizes k, K,K,...")]
 _Mixer = Annotated[
     list[str],
     typer.Option(
         help="A mixer, NAME[:PARAM=VALUE,...], where a value may be a grid START:STOP:STEP or "
-        "A/B/C; bare names may be several with commas; module.Name is one of your own. May be "
-        f"given several times. Names: none (the original), {named(mixers.available)}."
+        "A/B/C; or several bare names with commas; or module.Name for a mixer of your own. May be "
+        f"given several times. Names: none (the original data), {named(mixers.available)}."
     ),
 ]
 _Estimator = Annotated[
     list[str],
     typer.Option(
-        help="An estimator, NAME[:PARAM=VALUE,...] or module.Name; may be given several times. "
+        help="An estimator, NAME[:PARAM=VALUE,...] or module.Name. May be given several times. "
         f"Names: {named(estimators.available)}."
     ),
 ]
 _BatchSize = Annotated[int, typer.Option(help="Samples mixed with one another.")]
 _Seeds = Annotated[int, typer.Option(help="Number of seeds: 0, 1, ...")]
 _NQueries = Annotated[
-    int | None, typer.Option(help="Estimate at so many random points; all by default.")
+    int | None, typer.Option(help="Number of random points to estimate at; all by default.")
 ]
 _NSamples = Annotated[
-    int | None, typer.Option(help="Use or generate so many samples of each data set.")
+    int | None, typer.Option(help="Number of samples to use, or generate, of each data set.")
 ]
 _Split = Annotated[str, typer.Option(help="train or test, where the data has both.")]
 _DataSeed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Seed for making data and for --n-samples.")
 ]
-_Method = Annotated[str, typer.Option(help="exact, or approximate with its measured recall.")]
+_Method = Annotated[str, typer.Option(help="exact, or approximate, with its recall measured.")]
 _Dask = Annotated[
     str | None,
     typer.Option(help="Compute on a Dask cluster: tcp://HOST:PORT, or local:N for N workers."),
@@ -76,7 +76,7 @@ _Out = Annotated[
 ]
 _Plot = Annotated[Path | None, typer.Option(help="Draw local ID against γ (.png, .svg or .pdf).")]
 _Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with an interrupted run's journal beside --out.")
+    bool, typer.Option("--resume", help="Resume an interrupted run from the journal beside --out.")
 ]
 
 
@@ -108,7 +108,7 @@ def sweep_id(
 
     Without --out the table goes to stdout: drawn on a terminal, as CSV in a
     pipe. With --out a journal beside the table keeps each cell as soon as it is
-    finished, and --resume goes on there.
+    finished, and --resume continues from it.
 
     For example:
 
@@ -133,7 +133,7 @@ def sweep_id(
 
     chosen = mixers_from_specs(mixer, gammas=gammas, alpha=alpha, n_mix=n_mix)
     load = partial(load_dataset, n_samples=n_samples, data_dir=data_dir, random_state=data_seed)
-    # load_dataset names the split that is nearest to an unknown one.
+    # load_dataset itself refuses an unknown split, and suggests a similar one.
     loaded = (load(name, split=split) for name in datasets)  # type: ignore[arg-type]
     with resumable(out, "keeps what is finished", ".journal"):
         try:

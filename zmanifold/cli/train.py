@@ -1,9 +1,9 @@
-"""`zmanifold train`."""
+"""The command `zmanifold train`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from zmanifold._base.errors import InputError
 from zmanifold.cli.options import Alpha, DataDir, Device, NMix, Overwrite, named, resumable
 from zmanifold.cli.printing import print_written
 from zmanifold.mixers import registry as mixers
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["train"]
 
@@ -32,15 +29,16 @@ _Arch = Annotated[str, typer.Option(help="small (for a CPU) or resnet18.")]
 _Epochs = Annotated[int, typer.Option(help="Passes through the data.")]
 _BatchSize = Annotated[int, typer.Option(help="Samples mixed with one another.")]
 _LearningRate = Annotated[float, typer.Option(help="Learning rate of the first step.")]
-_WeightDecay = Annotated[float, typer.Option(help="Of all weights.")]
+_WeightDecay = Annotated[float, typer.Option(help="Weight decay of all weights.")]
 _Flip = Annotated[bool, typer.Option("--flip", help="Mirror images at random.")]
-_Crop = Annotated[int, typer.Option(help="Pad by so many pixels and crop at random.")]
+_Crop = Annotated[int, typer.Option(help="Pad images by this number of pixels and crop at random.")]
 _NTrain = Annotated[
     int | None,
     typer.Option(help="Training samples of a source without a test split; 80% by default."),
 ]
 _Seed = Annotated[
-    int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order, mixing and holding out.")
+    int,
+    typer.Option(min=0, max=2**32 - 1, help="Seed of weights, order, mixing and held-out samples."),
 ]
 _Out = Annotated[
     Path | None,
@@ -50,7 +48,7 @@ _Out = Annotated[
     ),
 ]
 _Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the interrupted training of --out.")
+    bool, typer.Option("--resume", help="Resume the interrupted training of --out.")
 ]
 
 
@@ -77,8 +75,8 @@ def train(
 ) -> None:
     """Train a classifier of images on mixed batches and print its accuracy.
 
-    The accuracy is that on the test split, or on held-out samples where the
-    source has no split.
+    The accuracy is measured on the test split or, if the source has none, on
+    held-out samples.
 
     For example:
 

@@ -1,9 +1,9 @@
-"""`zmanifold vicinity`."""
+"""The command `zmanifold vicinity`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,6 @@ from zmanifold.cli.options import (
 )
 from zmanifold.cli.printing import print_frame, print_written
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["vicinity"]
 
 _Train = Annotated[
@@ -33,7 +30,7 @@ _K = Annotated[str, typer.Option(help="Neighbourhood sizes, K,K,...")]
 _Metric = Annotated[str, typer.Option(help="euclidean or cosine.")]
 _Out = Annotated[
     Path | None,
-    typer.Option(help="Write a row a test sample (.parquet or .csv), and settings (.json)."),
+    typer.Option(help="Write one row a test sample (.parquet or .csv) and settings (.json)."),
 ]
 _Embed = Annotated[
     Path | None,
@@ -57,7 +54,7 @@ def vicinity(
     lines: _Lines = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure what surrounds test samples: the nearest training samples, and their labels.
+    """Describe the training samples nearest to each test sample, and their labels.
 
     The means over all test samples go to stdout. Training labels may be soft:
     save a mixed set, or a model's features, with
@@ -93,7 +90,7 @@ def vicinity(
         check_embeddable(
             train_set.points,
             test_set.points,
-            metric=metric,  # type: ignore[arg-type]  # it names the nearest metric
+            metric=metric,  # type: ignore[arg-type]  # it refuses an unknown name itself
         )
     result = measure(
         train_set.points,
@@ -101,7 +98,7 @@ def vicinity(
         test_set.points,
         test_y,
         n_neighbors=k_values,
-        metric=metric,  # type: ignore[arg-type]  # it names the nearest metric
+        metric=metric,  # type: ignore[arg-type]  # it refuses an unknown name itself
         device=device,
         memory_limit=limit,
     )

@@ -1,8 +1,8 @@
-"""What mixed or test samples are to the originals around them.
+"""Measures of mixed or test samples against the original samples around them.
 
-Originals and other samples with their labels come in, one table row a sample and numbers of the
-whole set go out. Open `_mixed_set` first (label error, distance, precision, recall, coverage);
-`_vicinity` describes the neighbours of test samples, `_embedding` draws both in the plane.
+Original and other samples with their labels come in. A table with one row a sample, and numbers for
+the whole set, go out. Open `_mixed_set` first (label error, distance, precision, recall, coverage);
+`_vicinity` describes the neighbours of test samples, `_embedding` places both sets in the plane.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""A mixed set against its originals: label error, distance to the manifold, diversity."""
+"""Metrics of a mixed set beside its originals: label error, distance to the manifold, diversity."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["MixedSetMetrics", "mixed_set_metrics"]
 
 @dataclass(frozen=True, eq=False)
 class MixedSetMetrics:
-    """What `mixed_set_metrics` measured on m mixed samples.
+    """The result of `mixed_set_metrics` for m mixed samples.
 
-    Each measure is an attribute of its own name, too: ``result.label_error``.
+    Each measure is also an attribute with its name: ``result.label_error``.
 
     Attributes
     ----------
     n_neighbors : int
         The neighbourhood size k.
     nearest : ndarray of int64, shape (m,)
-        Row number of the nearest original.
+        Row number of the original nearest to each mixed sample.
     samples : mapping of str to ndarray of shape (m,)
-        Measures of the samples.
+        The measures with one value a mixed sample, by name.
     of_set : mapping of str to float
-        Measures of the whole set.
+        The measures with one value for the whole set, by name.
 
     Examples
     --------
@@ -66,14 +66,14 @@ class MixedSetMetrics:
         Returns
         -------
         pandas.DataFrame
-            One row a mixed sample: nearest, and a column a measure of the samples.
+            One row a mixed sample, with the columns nearest and one for each measure of samples.
         """
         import pandas as pd
 
         return pd.DataFrame({"nearest": self.nearest, **self.samples})
 
     def summary(self) -> dict[str, float]:
-        """Return one number a measure.
+        """Return one number for each measure.
 
         Returns
         -------
@@ -100,23 +100,23 @@ def mixed_set_metrics(
     Parameters
     ----------
     original_x : array-like or torch.Tensor of shape (n, d)
-        The samples that were mixed, or any other sample of the manifold.
+        The samples that were mixed, or other samples of the same manifold.
     original_y : array-like of shape (n,) or (n, K)
-        Their labels. Where the mixed labels are soft, these are classes 0..K-1.
+        Their labels. If the mixed labels are soft, these are soft labels or classes 0..K-1.
     mixed_x : array-like or torch.Tensor of shape (m, d)
         The mixed samples.
     mixed_y : array-like of shape (m,) or (m, K)
-        Their labels, as a rule soft.
+        Their labels, usually soft.
     n_neighbors : int, default=5
         Neighbourhood size k of `contradicted_mass` and of the balls of precision, recall,
         density and coverage, k < n and k < m.
     measures : iterable of str or measure, optional
         Names that `zmanifold.measures.available` lists, or objects (see
-        `zmanifold.measures.register`); all that have a name by default.
+        `zmanifold.measures.register`). By default all measures that are listed.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes the tensor's own device, or a GPU if there is one.
+        The device that computes; "auto" takes that of a tensor, or a GPU if the machine has one.
     memory_limit : int, optional
-        Bytes of working memory above the data; results do not depend on it.
+        Bytes of working memory besides the data; results do not depend on it.
 
     Returns
     -------
@@ -126,28 +126,29 @@ def mixed_set_metrics(
     Raises
     ------
     InputError
-        If an argument is out of its range; the message says which.
+        If an argument is out of its range; the message names the argument.
 
     Notes
     -----
-    All measures come from one search of each set for the other and for itself.
+    Each search is made once and shared by all measures.
 
-    - *Label error* or *manifold intrusion* [1]_, [2]_: the nearest original has another class
-      than the mixed label's argmax (the first of equal entries).
+    - *Label error* or *manifold intrusion* [1]_, [2]_: the class of the nearest original differs
+      from the argmax of the mixed label (the first of equal entries).
     - *Contradicted label mass*: the total variation distance Σ_c max(y_c - q_c, 0) of the
       mixed label y from the mean label q of the k nearest originals.
-    - *Distance to the manifold*: to the nearest original x; relative to the distance from x to
-      its own nearest neighbour. Where that is zero (a duplicate), the relative distance is 0 for
-      a mixed sample on x and infinite for any other.
-    - With B(x, k) the closed ball around x that reaches to its k-th nearest neighbour in its own
-      set, itself not counted: *precision* is the share of mixed samples in at least one ball of
+    - *Distance to the manifold*: the distance to the nearest original x. The *relative* distance is
+      that divided by the distance from x to the nearest other original. If x has a duplicate, so
+      that the divisor is zero, the relative distance is 0 for a mixed sample at x and infinite
+      for any other.
+    - B(x, k) is the closed ball around x that reaches to the k-th nearest other point of the same
+      set. *Precision* is the share of mixed samples in at least one ball of
       the originals, *recall* the share of originals in at least one ball of the mixed samples
-      [3]_; *density* is the number of originals' balls around a mixed sample, divided by k, on
-      average; *coverage* is the share of originals whose ball holds at least one mixed sample
-      [4]_. Balls are closed, as in Eq. 1 of [3]_. The released code of [4]_ has open ones: the
-      two differ only by points exactly at an edge.
-    - *Spread*: the mixed set's total variance (trace of the covariance) over the originals';
-      infinite where only the originals have none, NaN where neither has any.
+      [3]_. *Density* is the number of originals' balls around a mixed sample, divided by k, on
+      average. *Coverage* is the share of originals whose ball holds at least one mixed sample
+      [4]_. Balls are closed, as in Eq. 1 of [3]_. The released code of [4]_ has open balls, which
+      differ only by points exactly on their boundary.
+    - *Spread*: the total variance (trace of the covariance) of the mixed set, divided by that of
+      the originals. It is infinite if only the originals have variance 0, NaN if both have.
 
     References
     ----------

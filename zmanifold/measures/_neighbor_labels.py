@@ -1,4 +1,4 @@
-"""The mean label of neighbours."""
+"""Label statistics of neighbourhoods: mean labels and numbers of each class."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def neighborhood_distributions(
         return class_counts(labels.codes.to(indices.device)[indices], n_classes).double() / k
     soft = labels.soft.to(indices.device)
     mean = soft.new_empty((q, n_classes))
+    # 8 bytes for a label's entry as float64, and as many for the library's temporaries.
     for part in chunks(q, memory // (16 * k * n_classes)):
         mean[part] = soft[indices[part]].mean(dim=1)
     return mean

@@ -1,4 +1,4 @@
-"""What surrounds a sample: the training samples nearest to it and their labels."""
+"""Vicinities of test samples: the nearest training samples and their labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["VicinityResult", "vicinity"]
 
 @dataclass(frozen=True, eq=False)
 class VicinityResult:
-    """What `vicinity` found around q test samples, for r neighbourhood sizes and K classes.
+    """The result of `vicinity` for q test samples, r neighbourhood sizes and K classes.
 
     Attributes
     ----------
@@ -48,17 +48,17 @@ class VicinityResult:
     indices : ndarray of int64, shape (q, max(n_neighbors))
         Row numbers of the nearest training samples, nearest first.
     distances : ndarray of float64, shape (q, max(n_neighbors))
-        Their distances.
+        Distances of these training samples.
     class_counts : ndarray of int64, shape (r, q, K)
-        Neighbours of each class; a soft label counts for its largest entry.
+        The number of neighbours of each class. The class of a soft label is its largest entry.
     label_mass : ndarray of float64, shape (r, q)
         The neighbours' mean label mass on the test sample's class.
     entropy : ndarray of float64, shape (r, q)
         Entropy, in nats, of the neighbours' mean label distribution.
     own_distance, other_distance : ndarray of float64, shape (q,)
-        Distance to the nearest training sample of the test sample's class, and of any other.
+        Distance to the nearest training sample of the test sample's class, and of any other class.
     settings : dict
-        Sizes, metric, device and duration, ready for JSON.
+        Sizes, metric, device and duration, as JSON takes them.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class VicinityResult:
 
     @property
     def n_same(self) -> NDArray[np.int64]:
-        """Neighbours of the test sample's own class, shape (r, q)."""
+        """The number of neighbours of the test sample's own class, shape (r, q)."""
         return np.take_along_axis(self.class_counts, self.labels[None, :, None], 2)[:, :, 0]
 
     def to_frame(self) -> pd.DataFrame:
@@ -93,9 +93,9 @@ class VicinityResult:
         Returns
         -------
         pandas.DataFrame
-            Columns sample (its row number), label, n_neighbors, n_same (neighbours of its
-            class), label_mass, entropy, own_distance, other_distance, and count_C for each
-            class C.
+            Columns sample (the row number), label, n_neighbors, n_same (the number of neighbours
+            of the sample's class), label_mass, entropy, own_distance, other_distance, and count_C
+            for each class C.
         """
         import pandas as pd
 
@@ -117,19 +117,20 @@ class VicinityResult:
         return pd.DataFrame(columns | counts)
 
     def save(self, path: str | os.PathLike[str], **names: str) -> None:
-        """Write the table of the samples and a JSON of its settings and means beside it.
+        """Write the table of the samples, and beside it a JSON of its settings and means.
 
         Parameters
         ----------
         path : path
-            Ends in .parquet or .csv; the settings go to the same name with .json.
+            The table, which ends in .parquet or .csv. The settings are written to the same name
+            with the ending .json.
         **names : str
-            More for the settings, what the samples are called, say.
+            Further settings, for example the names of the sets.
 
         Raises
         ------
         InputError
-            If the ending is another one.
+            If the path has another ending or cannot be written.
         """
         means = {"summary": self.summary().to_dict("records")}
         save_table(
@@ -143,9 +144,9 @@ class VicinityResult:
         -------
         pandas.DataFrame
             Columns n_neighbors, n_samples; n_same, label_mass, entropy, own_distance and
-            other_distance (means); majority (share of the samples whose class outnumbers every
-            other one among the neighbours) and nearer_own (share whose nearest training sample
-            of their own class is strictly nearer than that of any other).
+            other_distance (means); majority (the share of samples whose own class has more
+            neighbours than every other class); nearer_own (the share of samples to which the
+            nearest training sample of their own class is nearer than that of any other class).
         """
         import pandas as pd
 
@@ -177,30 +178,31 @@ def vicinity(
     device: str | torch.device = "auto",
     memory_limit: int | None = None,
 ) -> VicinityResult:
-    """Look at the training samples that surround each test sample, and at their labels.
+    """Find the training samples nearest to each test sample, and describe their labels.
 
-    This is what Figures 7 and 8 of the ζ-mixup paper [1]_ draw: a test sample is likely to be
-    classified right where its neighbours have its class.
+    Figures 7 and 8 of the ζ-mixup paper [1]_ show such vicinities. A test sample is likely to be
+    classified correctly if its neighbours have its class.
 
     Parameters
     ----------
     train_x : array-like or torch.Tensor of shape (n, d)
         Training samples, original or mixed, in input or in feature space.
     train_y : array-like of shape (n,) or (n, K)
-        Their labels: integers or strings, or soft labels, whose columns are the classes 0..K-1.
-        The class of a soft label is its largest entry.
+        Their labels: integers or strings, or soft labels with a column for each class 0..K-1. The
+        class of a soft label is its largest entry.
     test_x : array-like or torch.Tensor of shape (q, d)
-        Test samples, a set apart from the training set.
+        Test samples, a set of their own: all training samples can be their neighbours.
     test_y : array-like of shape (q,)
-        Their classes; each has at least one training sample.
+        Their classes. Each of them is the class of at least one training sample.
     n_neighbors : int or iterable of int, default=(8, 16)
         Neighbourhood sizes k, 1 <= k <= n.
     metric : {"euclidean", "cosine"}, default="euclidean"
-        "cosine" is the cosine distance 1 - cos(x, y); it refuses zero vectors.
+        "cosine" is the cosine distance 1 - cos(x, y), which is undefined for zero vectors: they
+        are refused.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes the tensor's own device, or a GPU if there is one.
+        The device that computes; "auto" takes that of a tensor, or a GPU if the machine has one.
     memory_limit : int, optional
-        Bytes of working memory above the data; results do not depend on it.
+        Bytes of working memory besides the data; results do not depend on it.
 
     Returns
     -------
@@ -210,7 +212,7 @@ def vicinity(
     Raises
     ------
     InputError
-        If an argument is out of its range; the message says which.
+        If an argument is out of its range; the message names the argument.
 
     References
     ----------
@@ -241,10 +243,11 @@ def vicinity(
     found, indices = search(train, max(k_values), queries=test, memory=memory)
     same = codes[indices] == own[:, None]
     distances = {}
-    for name, is_kin in (("own", same), ("other", ~same)):
-        nearest = found.gather(1, is_kin.double().argmax(dim=1, keepdim=True))[:, 0]
-        left = ~is_kin.any(dim=1)
-        _search_kin(train, codes, test, own, nearest, left, name == "own", memory)
+    for name, eligible in (("own", same), ("other", ~same)):
+        # argmax gives the first, which is the nearest, eligible neighbour; and 0 if there is none.
+        nearest = found.gather(1, eligible.double().argmax(dim=1, keepdim=True))[:, 0]
+        left = ~eligible.any(dim=1)
+        _search_left(train, codes, test, own, nearest, left, name == "own", memory)
         distances[name] = space.measured(nearest)
 
     counts, mass, entropies = [], [], []
@@ -307,7 +310,7 @@ def _checked_labels(
     return train, own
 
 
-def _search_kin(
+def _search_left(
     train: Float[Tensor, "n d"],
     codes: Int64[Tensor, " n"],
     test: Float[Tensor, "q d"],
@@ -317,8 +320,12 @@ def _search_kin(
     of_own_class: bool,
     memory: int,
 ) -> None:
-    """Fill `nearest` where no neighbour was of the class (or of another): search only those."""
+    """Fill in `nearest` for the test samples `left` that had no eligible neighbour.
+
+    Eligible are the training samples of the test sample's class or, unless `of_own_class`, those of
+    all other classes. The search is one among them alone.
+    """
     for code in torch.unique(own[left]):
         rows = (left & (own == code)).nonzero()[:, 0]
-        kin = (codes == code) == of_own_class
-        nearest[rows] = search(train[kin], 1, queries=test[rows], memory=memory)[0][:, 0]
+        eligible = (codes == code) == of_own_class
+        nearest[rows] = search(train[eligible], 1, queries=test[rows], memory=memory)[0][:, 0]

@@ -1,8 +1,8 @@
-"""Whether mixed samples lie among the originals, and these among the mixed samples.
+"""Measures by balls around the samples of one set, which may hold samples of the other.
 
 Each sample has a closed ball that reaches to its k-th nearest neighbour in its own set, as in Eq. 1
-of Kynkäänniemi et al.; the released code of Naeem et al. has open ones, which differ only by points
-exactly at an edge.
+of Kynkäänniemi et al. The released code of Naeem et al. has open balls, which differ only by points
+exactly on their boundary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Originals and mixed samples, and the searches that measures share."""
+"""The pair of sets that measures compare, and the searches that they share."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ __all__ = ["Comparison"]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A mixed set beside its originals; each search is made when the first measure needs it.
+    """Original and mixed samples with their labels; each search is made when it is first needed.
 
     Attributes
     ----------
     originals : torch.Tensor of shape (n, d)
-        Scaled by one power of two together with the mixed samples; see `distance`.
+        The original samples, divided by the same power of two as the mixed ones: their squares
+        neither overflow nor underflow.
     mixed : torch.Tensor of shape (m, d)
-        The mixed samples.
+        The mixed samples, divided likewise.
     labels, mixed_labels : Labels
-        Both over the same classes.
+        Their labels, over the same classes.
     n_neighbors : int
         The neighbourhood size k.
     memory : int
         Bytes of working memory.
     space : MetricSpace
-        The scale.
+        The scale, which turns distances here into units of the user's data.
     """
 
     originals: Float[Tensor, "n d"]
@@ -52,7 +53,7 @@ class Comparison:
         cls, original_x: Any, original_y: Any, mixed_x: Any, mixed_y: Any, *,
         n_neighbors: Any, device: torch.device, memory: int,
     ) -> Comparison:  # fmt: skip
-        """Check what the user gave; the parameters are those of `mixed_set_metrics`."""
+        """Check the user's sets and labels; the parameters are those of `mixed_set_metrics`."""
         names = {"original_x": original_x, "mixed_x": mixed_x}
         points = as_set_of(names, device=device, least=(2, 2))
         k = min(check_n_neighbors(n_neighbors, len(p)) for p in points)
@@ -77,7 +78,7 @@ class Comparison:
 
     @cached_property
     def scaled_distance(self) -> Float64[Tensor, " m"]:
-        """Distances to the nearest originals, at the scale of the points here."""
+        """Distances to the nearest originals, at the scale of `originals` and `mixed`."""
         return pair_distances(self.mixed, self.originals[self.nearest], self.memory)
 
     @property
@@ -87,7 +88,7 @@ class Comparison:
 
     @cached_property
     def own_distance(self) -> Float64[Tensor, " n"]:
-        """Scaled distances of the originals to their own nearest neighbours."""
+        """Distances of the originals to their nearest other original, at the same scale."""
         near = self.originals[self._own_neighbors[:, 0]]
         return pair_distances(self.originals, near, self.memory)
 
@@ -103,7 +104,7 @@ class Comparison:
 
     @cached_property
     def in_balls_of_originals(self) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
-        """How many mixed samples each original's ball holds, and in how many balls each lies.
+        """Numbers of mixed samples in each original's ball, and of balls around each mixed sample.
 
         The closed ball around a sample reaches to its k-th nearest neighbour in its own set.
         """
@@ -113,7 +114,7 @@ class Comparison:
 
     @cached_property
     def in_balls_of_mixed(self) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " n"]]:
-        """The same of the mixed samples' balls and the originals."""
+        """Numbers of originals in each mixed sample's ball, and of balls around each original."""
         far = self.mixed[self._searched(self.mixed)[:, -1]]
         radii = pair_distances(self.mixed, far, self.memory)
         return count_memberships(self.mixed, radii, self.originals, memory=self.memory)
@@ -131,7 +132,7 @@ class Comparison:
 def _checked_labels(
     original_y: Any, n_original: int, mixed_y: Any, n_mixed: int
 ) -> tuple[Labels, Labels]:
-    """Return both labels over the same classes."""
+    """Return the original and the mixed labels, checked, over the same classes."""
     mixed = as_labels(mixed_y, n_mixed, name="mixed_y")
     if mixed.soft is not None:
         return as_labels(original_y, n_original, name="original_y", classes=mixed.classes), mixed

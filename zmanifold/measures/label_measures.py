@@ -1,4 +1,4 @@
-"""Whether the labels of mixed samples are right, and how mixed they are."""
+"""Measures by label: the error of mixed labels, and their entropy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["ContradictedMass", "LabelEntropy", "LabelError"]
 
 
 class LabelError:
-    """Whether the nearest original has another class than the mixed label's largest entry.
+    """Whether the class of the nearest original differs from the mixed label's largest entry.
 
-    Also called manifold intrusion; of equal entries the first counts.
+    Also called manifold intrusion. Of equal entries of the label, the first is its class.
 
     References
     ----------
@@ -36,7 +36,7 @@ class LabelError:
 
 
 class ContradictedMass:
-    """The part of the mixed label that the k nearest originals do not bear out.
+    """The part of the mixed label that the labels of the k nearest originals contradict.
 
     The total variation distance Σ_c max(y_c - q_c, 0) of the mixed label y from the mean label q
     of the k nearest originals.

@@ -19,7 +19,7 @@ __all__ = ["MeasureInfo", "available", "make_measures", "register"]
 
 @dataclass(frozen=True)
 class MeasureInfo(Info):
-    """What `available` says of a measure: also its unit, and whether lower or higher is better."""
+    """A measure's description, with its unit and whether lower or higher values are better."""
 
     unit: str = ""
     direction: str = ""
@@ -42,12 +42,12 @@ def available() -> list[MeasureInfo]:
 
 
 def make_measures(measures: Any = None) -> dict[str, Any]:
-    """Turn names and measure objects into measures by name; all that are available by default.
+    """Turn names and measure objects into measures by name; by default into all available ones.
 
     Raises
     ------
     InputError
-        If one is unknown, no measure, or given twice.
+        If a name is unknown, an object is not a measure, or a measure is given twice.
 
     Examples
     --------

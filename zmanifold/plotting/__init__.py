@@ -1,4 +1,4 @@
-"""Draw results on given Axes and return them.
+"""Figures of results, drawn on Axes that the caller gives.
 
 Tables, samples with labels or embeddings come in, Axes or a Figure go out. Open `sweeps` first for
 local dimension against a strength, `samples` for points and neighbourhoods; `style` holds the

@@ -1,4 +1,4 @@
-"""Samples in the plane or in space, their neighbours and their dimension."""
+"""Plots of samples in the plane or in space, of their neighbours and of their dimension."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def plot_labels(points: Any, labels: Any, ax: Axes, *, size: float = 9.0) -> Axe
     labels : array-like of shape (n,) or (n, K)
         Their labels.
     ax : matplotlib.axes.Axes
-        Where to draw.
+        The Axes to draw on.
     size : float, default=9.0
         Area of a marker in square points.
 
     Returns
     -------
     matplotlib.axes.Axes
-        `ax`, with one unit as long in every direction.
+        `ax`, with the same scale in every direction.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def plot_labels(points: Any, labels: Any, ax: Axes, *, size: float = 9.0) -> Axe
             f"points has {x.shape[1]} columns but 2 or 3 can be drawn: project them first."
         )
     as_labels(labels, len(x), name="labels")
-    # Thousands of vector markers would make an SVG of megabytes.
+    # Markers are rasterized: thousands of vector markers would make an SVG of megabytes.
     style: dict[str, Any] = {"c": label_colors(labels), "s": size, "lw": 0, "rasterized": True}
     ax.scatter(*x.T, **style)
     ax.set_aspect("equal")
@@ -80,26 +80,26 @@ def plot_embedding(
     Parameters
     ----------
     embedding : Embedding
-        What `zmanifold.measures._embedding.embed` returned.
+        The result of `zmanifold.measures.embed`.
     train_y : array-like of shape (n,) or (n, K)
-        Labels of the training samples; a soft label counts as its largest entry.
+        Labels of the training samples. The class of a soft label is its largest entry.
     test_y : array-like of shape (q,)
-        Classes of the test samples, among those of the training samples.
+        Classes of the test samples, each of them a class of the training samples.
     ax : matplotlib.axes.Axes
-        Where to draw.
+        The Axes to draw on.
     neighbors : array-like of int, shape (q, k), optional
-        Row numbers of training samples to which lines lead from each test sample: its neighbours
-        in the original space, as `VicinityResult.indices` holds them.
+        Row numbers of each test sample's neighbours in the original space, as in
+        `VicinityResult.indices`. A line is drawn to each of these training samples.
 
     Returns
     -------
     matplotlib.axes.Axes
-        `ax`; each class's name stands at the median of its samples.
+        `ax`. The name of each class is written at the median of its samples.
 
     Raises
     ------
     InputError
-        If labels and coordinates do not fit, or there are more than 10 classes.
+        If labels and coordinates differ in number, or there are more than 10 classes.
 
     Examples
     --------
@@ -115,23 +115,25 @@ def plot_embedding(
     train, test = embedding.train, embedding.test
     labels = as_labels(train_y, len(train), name="train_y")
     own = as_labels(test_y, len(test), name="test_y", classes=labels.classes)
-    # Every class keeps its colour, whether it occurs or not.
+    # The colours are those of all classes: one that does not occur here keeps its colour.
     palette = label_colors(labels.classes)
+    # The area of a marker falls with the number of samples, so that all of them together cover much
+    # the same part of the panel; between the limits a marker neither vanishes nor hides others.
     size = float(np.clip(6000 / len(train), 1.5, 14))
     colors = palette[labels.codes.numpy()]
     ax.scatter(train[:, 0], train[:, 1], c=colors, s=size, lw=0, alpha=0.7, rasterized=True)
     if neighbors is not None:
-        hoods = as_neighborhoods(neighbors, len(train), least=1).numpy()
-        for place, hood in zip(test, hoods, strict=True):
-            ends = np.stack([np.broadcast_to(place, (len(hood), 2)), train[hood]])
+        members = as_neighborhoods(neighbors, len(train), least=1).numpy()
+        for sample, rows in zip(test, members, strict=True):
+            ends = np.stack([np.broadcast_to(sample, (len(rows), 2)), train[rows]])
             ax.plot(*ends.transpose(2, 0, 1), color="0.4", lw=0.3, alpha=0.4, zorder=1.5)
     squares = palette[own.codes.numpy()]
     mark = float(np.clip(2000 / len(test), 10, 55))
     ax.scatter(test[:, 0], test[:, 1], c=squares, s=mark, marker="s", ec="black", lw=0.9, zorder=3)
     for code, name in enumerate(labels.classes):
-        members = train[labels.codes.numpy() == code]
-        if len(members):
-            middle = np.median(members, axis=0)
+        samples = train[labels.codes.numpy() == code]
+        if len(samples):
+            middle = np.median(samples, axis=0)
             halo = [withStroke(linewidth=2.5, foreground="white")]
             style: dict[str, Any] = {"ha": "center", "va": "center", "path_effects": halo}
             ax.text(middle[0], middle[1], str(name), fontsize=11, zorder=4, **style)
@@ -141,14 +143,15 @@ def plot_embedding(
 
 
 def set_window(ax: Axes, points: Any, title: str = "") -> Axes:
-    """Show the window of these points without ticks, so that panels can be compared.
+    """Set the limits of a panel to those of some points, without ticks, to compare panels.
 
     Parameters
     ----------
     ax : matplotlib.axes.Axes
-        A panel.
+        The panel.
     points : array-like of shape (n, 2)
-        What the window shall hold, the original's samples as a rule.
+        The points that the panel shows, usually the original samples. The margin around them is a
+        twentieth of their range.
     title : str, optional
         The panel's title.
 
@@ -176,7 +179,7 @@ def set_window(ax: Axes, points: Any, title: str = "") -> Axes:
 
 
 def plot_ellipses(points: Any, neighborhoods: Any, ax: Axes) -> Axes:
-    """Draw the covariance ellipse of neighbourhoods in the plane, with their FO dimension.
+    """Draw the covariance ellipse of each neighbourhood in the plane, and its FO dimension.
 
     Parameters
     ----------
@@ -185,19 +188,19 @@ def plot_ellipses(points: Any, neighborhoods: Any, ax: Axes) -> Axes:
     neighborhoods : array-like of int, shape (q, k)
         Row numbers of the points of each neighbourhood, as `kneighbors` returns them.
     ax : matplotlib.axes.Axes
-        Where to draw.
+        The Axes to draw on.
 
     Returns
     -------
     matplotlib.axes.Axes
-        `ax`. Each ellipse reaches two standard deviations from the neighbourhood's mean; a
-        solid one has Fukunaga-Olsen dimension 2, a dashed one 1 (its minor axis is below √0.05
-        of its major one). A neighbourhood without spread is a cross.
+        `ax`. Each ellipse reaches two standard deviations from the mean of its neighbourhood. A
+        solid ellipse has Fukunaga-Olsen dimension 2, a dashed one 1: its minor axis is at most
+        √0.05 of its major axis. A neighbourhood without spread is drawn as a cross.
 
     Raises
     ------
     InputError
-        If the points do not lie in the plane, or `neighborhoods` holds no row numbers of them.
+        If the points are not in the plane, or `neighborhoods` holds other numbers than their rows.
 
     Examples
     --------
@@ -214,16 +217,19 @@ def plot_ellipses(points: Any, neighborhoods: Any, ax: Axes) -> Axes:
     x = as_points(points, name="points").double().numpy()
     if x.shape[1] != 2:
         raise InputError(f"points has {x.shape[1]} columns but ellipses lie in a plane: give 2.")
-    hoods = as_neighborhoods(neighborhoods, len(x), least=2).numpy()
-    queries = np.zeros(len(hoods), dtype=np.int64)
-    fitted = LocalPCA(device="cpu").fit(x, precomputed_knn=hoods, queries=queries)
-    for hood, dimension in zip(hoods, fitted.dimension_pw_, strict=True):
+    members = as_neighborhoods(neighborhoods, len(x), least=2).numpy()
+    # Local PCA takes the neighbours without the query itself: any row serves as the query.
+    queries = np.zeros(len(members), dtype=np.int64)
+    fitted = LocalPCA(device="cpu").fit(x, precomputed_knn=members, queries=queries)
+    for rows, dimension in zip(members, fitted.dimension_pw_, strict=True):
         color = COLORS["mixup"] if dimension == 1 else COLORS["none"]
-        mean = x[hood].mean(axis=0)
+        mean = x[rows].mean(axis=0)
         if dimension == 0:
             ax.plot(*mean, "x", color=color)
             continue
-        values, axes = np.linalg.eigh(np.cov(x[hood].T))
+        values, axes = np.linalg.eigh(np.cov(x[rows].T))
+        # The whole axes: two standard deviations on either side. An eigenvalue of 0 may be
+        # rounded to a negative number.
         minor, major = 4 * np.sqrt(np.maximum(values, 0))
         angle = np.degrees(np.arctan2(*axes[::-1, 1]))
         dashes = "--" if dimension == 1 else "-"
@@ -238,29 +244,29 @@ def plot_ellipses(points: Any, neighborhoods: Any, ax: Axes) -> Axes:
 def plot_vicinity(
     train_x: Any, train_y: Any, test_x: Any, result: VicinityResult, ax: Axes, *, sample: int
 ) -> Axes:
-    """Draw a test sample in the plane, its neighbours, and how many of them have each class.
+    """Draw a test sample in the plane, its neighbours, and the number of these with its class.
 
     Parameters
     ----------
     train_x, train_y, test_x : array-like
-        What `vicinity` was given; samples in the plane.
+        The arguments of `vicinity`, with samples in the plane.
     result : VicinityResult
-        What it returned.
+        Its result.
     ax : matplotlib.axes.Axes
-        Where to draw; it shows the surroundings of the largest neighbourhood.
+        The Axes to draw on. They show the region around the largest neighbourhood.
     sample : int
         Row number of the test sample.
 
     Returns
     -------
     matplotlib.axes.Axes
-        `ax`. The square is the test sample, lines lead to its neighbours (dark to those of the
-        smallest neighbourhood), and circles pass through the last neighbour of each size.
+        `ax`. The square is the test sample. Lines lead to its neighbours, dark ones to those of
+        the smallest neighbourhood. A circle passes through the last neighbour of each size.
 
     Raises
     ------
     InputError
-        If the samples do not lie in the plane, or there is no such test sample.
+        If the samples are not in the plane, or `sample` is not a row number of `test_x`.
 
     Examples
     --------

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COLORS", "DASHES", "NAMES", "SPARE_COLORS", "SYMBOLS", "label_colors"]
 
-# Okabe and Ito's palette, told apart by the colour-blind; dashes tell lines apart in grey.
+# The palette of Okabe and Ito, whose colours colour-blind people can tell apart. Dashes distinguish
+# the lines in a grey print.
 COLORS = {
     "none": "#000000",
     "mixup": "#D55E00",
@@ -38,21 +39,23 @@ NAMES = {
 SYMBOLS = {"gamma": "γ", "alpha": "α"}
 
 
+# The colours of mixers that have none in `COLORS`.
 SPARE_COLORS = ("#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 
 
-# Paul Tol's "muted" scheme, for up to ten classes.
+# Paul Tol's "muted" scheme, for 8 to 10 classes.
 _MANY_COLORS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#888888",
 )  # fmt: skip
 
 
+# Okabe and Ito's palette without black, for up to 7 classes.
 _CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 
 
 def label_colors(labels: Any) -> NDArray[np.float64]:
-    """Return one RGB colour a sample: its class's, or the classes' colours mixed as its label is.
+    """Return one RGB colour a sample: the colour of its class, or the label's mean of such colours.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ def label_colors(labels: Any) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape (n, 3)
-        Between 0 and 1, from Okabe and Ito's palette for up to 7 classes, else from Tol's.
+        Values from 0 to 1. The colours are those of Okabe and Ito for up to 7 classes, and of Paul
+        Tol for more.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Local dimension against a strength."""
+"""Plots of local dimension against a mixer's strength."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def plot_id(
 ) -> Axes:
     """Draw mean local dimension against a strength, with a band of one standard deviation.
 
-    A mixer without that strength (the original data, mixup beside γ) is a horizontal line. Means
-    and deviations (over points) are averaged over seeds; where γ is drawn, the dotted vertical
-    line is γ_min (Theorem 1 of the ζ-mixup paper).
+    A mixer without that strength, such as the original data or mixup where γ is drawn, is a
+    horizontal line. The means and standard deviations over points are averaged over seeds. Where γ
+    is drawn, the dotted vertical line is γ_min (Theorem 1 of the ζ-mixup paper).
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        A sweep's table of one data set.
+        The table of a sweep over one data set.
     ax : matplotlib.axes.Axes
-        Where to draw.
+        The Axes to draw on.
     n_neighbors : int, optional
-        Which neighbourhood size to draw; not needed when the table holds one.
+        The neighbourhood size to draw. Needed only if the table holds several.
     estimator : str, optional
-        Which estimator's; not needed when the table holds one.
+        The estimator to draw. Needed only if the table holds several.
     x : str, optional
-        Which of the mixers' parameters the horizontal axis shows; by default "gamma" where a
-        mixer has it, else the first that has several values.
+        The parameter of the mixers that the horizontal axis shows. By default it is "gamma" if a
+        mixer has it, else the first parameter with several values.
 
     Returns
     -------
@@ -57,8 +57,8 @@ def plot_id(
     Raises
     ------
     InputError
-        If the table holds several data sets, neighbourhood sizes or estimators, or a mixer with
-        several values of another parameter: they are not averaged.
+        If the rows to draw have several data sets, neighbourhood sizes or estimators, or a mixer
+        has several values of another parameter: different settings are never averaged.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def plot_id(
         name, own = str(mixer), places[rows.index]
         color, label = COLORS.get(name) or next(spare), NAMES.get(name, name)
         _draw_mixer(ax, name, color, label, rows[own.notna()], own.dropna(), span)
-        # Rows without the strength are no point of the curve.
+        # Rows without the strength have no place on the curve: they are a horizontal line.
         without = label if own.isna().all() else f"{label}, no {shown}"
         _draw_mixer(ax, name, color, without, rows[own.isna()], own[own.isna()], span)
     if shown == "gamma" and len(known) and span[0] <= gamma_min() <= span[1]:
@@ -110,7 +110,7 @@ def check_one_axis(strengths: Iterable[Mapping[str, Any]]) -> None:
     Parameters
     ----------
     strengths : iterable of mapping
-        With the entries `mixer` and `parameters` of a table's row.
+        Mappings with the entries `mixer` and `parameters`, as the rows of a table have them.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def check_one_axis(strengths: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _one_panel(frame: pd.DataFrame, n_neighbors: int | None, estimator: str | None) -> pd.DataFrame:
-    """Select the rows of one panel, or refuse a table that holds more."""
+    """Select the rows of one panel; raise InputError if they belong to several panels."""
     if n_neighbors is not None:
         frame = frame[frame["n_neighbors"] == n_neighbors]
     if estimator is not None:
@@ -145,7 +145,7 @@ def _one_panel(frame: pd.DataFrame, n_neighbors: int | None, estimator: str | No
 
 
 def _strengths(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a column a strength, NaN where a mixer has none of that name."""
+    """Return one column a parameter, with NaN for mixers that do not have it."""
     import pandas as pd
 
     if "parameters" not in frame:  # a table of 0.1.0
@@ -154,7 +154,7 @@ def _strengths(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown_strength(frame: pd.DataFrame, strengths: pd.DataFrame, x: str | None) -> str:
-    """Choose what the horizontal axis shows; refuse to average over any other strength."""
+    """Choose the parameter on the horizontal axis; refuse to average over another parameter."""
     names = list(map(str, strengths))
     varied = [name for name in names if strengths[name].nunique() > 1]
     if x is not None and x not in names:
@@ -194,7 +194,7 @@ def _draw_mixer(
     line = ax.plot(x, y, color=color, lw=1.8, marker=marker, label=label)[0]
     if DASHES.get(name):
         line.set_dashes(DASHES[name])
-        # Over the solid lines: where curves coincide both can be seen.
+        # Dashed lines are drawn above solid ones: where curves coincide, both are visible.
         line.set_zorder(3)
     ax.fill_between(x, np.maximum(y - band, 0), y + band, color=color, alpha=0.13, lw=0)
 

@@ -1,4 +1,4 @@
-"""The random numbers of an epoch: its shuffle, mirrored images, random windows."""
+"""The randomness of an epoch: the order of the samples, mirroring and random crops of images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from torch import Tensor, nn
 
 __all__ = ["augmented", "randomness"]
 
-# An epoch's randomness is split by purpose.
+# Each purpose has a random stream of its own, so that --flip and --crop leave the order unchanged.
 _SHUFFLE, _AUGMENT = range(2)
 
 
 def randomness(
     seed: int, epoch: int, n: int, device: torch.device
 ) -> tuple[Int64[Tensor, " n"], torch.Generator]:
-    """Return an epoch's shuffle of n rows and its generator, functions of seed and epoch alone."""
+    """Return an epoch's order of n rows and its generator; both depend on seed and epoch alone."""
     shuffle = np.random.default_rng([seed, epoch, _SHUFFLE]).permutation(n)
     state = np.random.SeedSequence([seed, epoch, _AUGMENT]).generate_state(1, np.uint64)
+    # 63 bits: a generator's seed is a signed number of 64 bits.
     generator = torch.Generator(device).manual_seed(int(state[0]) >> 1)
     return torch.from_numpy(shuffle).to(device), generator
 

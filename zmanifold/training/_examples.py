@@ -1,4 +1,4 @@
-"""A data set as checked images with soft labels."""
+"""Conversion of a data set to checked images with soft labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["as_examples", "as_test", "fingerprint"]
 
 
 def as_examples(dataset: Dataset) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n k"]]:
-    """Return images and soft labels."""
+    """Return a data set's images and its labels as distributions over the classes."""
     if dataset.image_shape is None or len(dataset.image_shape) != 3:
         raise InputError(
             f"{dataset.name!r} holds no images (image_shape={dataset.image_shape}) but a network "
@@ -37,7 +37,7 @@ def as_examples(dataset: Dataset) -> tuple[Float[Tensor, "n c h w"], Float[Tenso
 
 
 def as_test(test: Dataset, dataset: Dataset, n_classes: int) -> Dataset:
-    """Return checked test images whose classes are numbered as those of the training images."""
+    """Return checked test images; their classes get the numbers of the training images' classes."""
     as_examples(test)
     if test.image_shape != dataset.image_shape:
         raise InputError(
@@ -46,10 +46,10 @@ def as_test(test: Dataset, dataset: Dataset, n_classes: int) -> Dataset:
         )
     labels, names, known = test.labels, test.class_names, dataset.class_names
     if names and known and names != known and labels is not None and labels.ndim == 1:
-        strange = sorted(set(names) - set(known))
-        if strange:
+        unknown = sorted(set(names) - set(known))
+        if unknown:
             raise InputError(
-                f"{test.name!r} holds test images of class {strange[0]!r} but training images of "
+                f"{test.name!r} holds test images of class {unknown[0]!r} but training images of "
                 f"{name_some(np.array(known))}: remove such images, or add training images."
             )
         labels = np.array([known.index(name) for name in names])[labels]
@@ -58,7 +58,7 @@ def as_test(test: Dataset, dataset: Dataset, n_classes: int) -> Dataset:
 
 
 def fingerprint(images: Float[Tensor, "n c h w"], labels: Float[Tensor, "n k"]) -> str:
-    """Return a checksum that tells whether a training goes on with the data it began with."""
+    """Return a checksum of the data, by which a resumed training recognises it."""
     content = hashlib.sha256(images.numpy().data)
     content.update(labels.numpy().data)
     return f"sha256:{content.hexdigest()[:32]}"

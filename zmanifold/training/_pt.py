@@ -17,7 +17,8 @@ __all__ = ["FORMAT", "read_pt"]
 
 FORMAT = "zmanifold classifier 1"
 
-# All that tensors are made of. torch allows more names, some of which allocate memory at will.
+# The names that a pickle of tensors refers to. torch allows more, and some of those allocate as
+# much memory as the file asks for.
 _GLOBALS = {
     "collections OrderedDict",
     "torch FloatStorage",
@@ -27,17 +28,17 @@ _GLOBALS = {
 
 
 def read_pt(path: Path) -> Any:
-    """Return the content of an archive. No code in it is run; a damaged one raises any error."""
+    """Return an archive's content without running code in it; a damaged one raises any error."""
     with warnings.catch_warnings():
-        # torch's messages about a damaged file show its values, some of which warn.
+        # torch's messages about a damaged file include its values, and showing some of them warns.
         warnings.simplefilter("ignore")
         return torch.load(_repacked(path), map_location="cpu", weights_only=True)
 
 
 def _repacked(path: Path) -> io.BytesIO:
-    """Copy an archive whose sizes, checksums and types are right into a new one.
+    """Check the sizes, checksums and types of an archive, and return a copy of it.
 
-    torch allocates the sizes that an archive states, and compares no checksum.
+    torch itself allocates whatever size an archive states, and compares no checksum.
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w") as copy:

@@ -3,8 +3,8 @@
 The weights have the names of the network's ``state_dict``. The momentum of parameter i, as the
 optimizer numbers it, is the tensor ``momentum.i``. The metadata hold ``format``, ``version`` (of
 the package), ``settings`` and ``history`` (JSON), and ``sha256``, the checksum of all the rest.
-Archives (.pt) of version 0.1.0 are read, too. The content of a file, not its name, tells which of
-the two it is.
+Archives (.pt) of version 0.1.0 are read, too. The content of a file, not its ending, decides how it
+is read.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def save(
     metadata = {
         "format": _FORMAT,
         "version": version("zmanifold"),
-        # NumPy's numbers become Python's.
+        # default=float converts NumPy's numbers.
         "settings": json.dumps(settings, allow_nan=False, default=float),
         "history": json.dumps(rows, allow_nan=False, default=float),
     }
@@ -146,7 +146,8 @@ def load_training(path: Path, *, device: str | torch.device = "auto") -> Trainin
     settings = content["settings"]
     try:
         network = settings["arch"], tuple(settings["image_shape"]), settings["n_classes"]
-        # First without memory: the settings may be those of a network of any size.
+        # First on the device "meta", which takes no memory: damaged settings may ask for a network
+        # of any size.
         with torch.device("meta"):
             weights = make_classifier(*network, seed=0).state_dict()
         _check_tensors(content["model"], weights)
@@ -160,7 +161,8 @@ def load_training(path: Path, *, device: str | torch.device = "auto") -> Trainin
 def _read(path: Path) -> dict[str, Any]:
     """Return a file's settings and history, checked, and its model and optimizer, unchecked.
 
-    The two are torch's ``state_dict`` of each; of the optimizer there may be the momenta alone.
+    Model and optimizer are torch's ``state_dict`` of each. That of the optimizer may hold the
+    momenta alone.
     """
     try:
         with path.open("rb") as file:
@@ -233,7 +235,10 @@ def _is_plain(value: object) -> bool:
 
 
 def _check_tensors(found: Mapping[Any, Any], expected: Mapping[Any, Tensor]) -> None:
-    """Refuse other names, shapes or types, values that are not finite, and repeated values."""
+    """Raise ValueError unless the tensors have the expected names, shapes and types and are finite.
+
+    A tensor must also own all of its values: a stride of 0 would make a large one of few bytes.
+    """
     if found.keys() != expected.keys():
         raise ValueError("its weights are those of another network")
     for name, like in expected.items():

@@ -1,4 +1,4 @@
-"""Training of classifiers with any mixer."""
+"""Training of image classifiers on batches that a mixer has mixed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from zmanifold.training.result import Training
 
 __all__ = ["train"]
 
-# The learning rate falls after these shares of the epochs (80, 120 and 160 of 200 in the paper).
+# The learning rate is multiplied by _DECAY after these shares of the epochs, in the ζ-mixup paper
+# after 80, 120 and 160 of 200 epochs.
 _MILESTONES = (0.4, 0.6, 0.8)
 _DECAY = 0.2
 
@@ -61,10 +62,10 @@ def train(
     dataset : Dataset
         Images with labels.
     mixer : mixer or None
-        One of this package's, or a callable ``mixer(x, y)`` of images (b, c, h, w) and soft labels
-        (b, K), as torchvision's are. A mixer with ``fit(X, y)`` is fitted to all images first and
-        gets each batch's row numbers as ``indices``. None trains on the originals (empirical risk
-        minimisation).
+        A mixer of this package, or a callable ``mixer(x, y)`` of images (b, c, h, w) and soft
+        labels (b, K), such as those of torchvision. A mixer with ``fit(X, y)`` is fitted to all
+        images first, and gets each batch's row numbers as ``indices``. None trains on the
+        original images (empirical risk minimisation).
     arch : {"small", "resnet18"}
         The network, see `zmanifold.training.networks`.
     epochs : int, default=10
@@ -87,7 +88,7 @@ def train(
     test : Dataset, optional
         Images whose accuracy is measured after each epoch.
     device : str or torch.device, default="auto"
-        Where to compute. A GPU computes in bfloat16.
+        The device that computes. A GPU computes the forward pass in bfloat16 (autocast).
     checkpoint : Path, optional
         The file that holds the state after each epoch, in the safetensors format whatever its
         ending. It is replaced atomically.
@@ -132,7 +133,7 @@ def train(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         flip=bool(flip),
-        # A window of more padding than the image is wide could miss the image.
+        # With more padding than the image is wide, a window could miss the image.
         crop=check_count("crop", crop, least=0, most=min(images.shape[2:])),
         seed=check_count("seed", seed, least=0),
     )
@@ -150,7 +151,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Settings:
-    """All that the weights are a function of, in the order in which files show it."""
+    """The data and settings that determine the weights, in the order in which files list them."""
 
     dataset: str
     data: str
@@ -189,7 +190,7 @@ class _Settings:
 
     @property
     def steps(self) -> int:
-        """The number of full batches of an epoch."""
+        """The number of full batches in an epoch."""
         return self.n_samples // self.batch_size
 
     def rate(self, epoch: int) -> float:
@@ -199,7 +200,7 @@ class _Settings:
 
 
 def _identified(mixer: Any, checkpoint: Path | None) -> str:
-    """Return what recognises the mixer in a later run, which a checkpoint needs."""
+    """Return a name that recognises the mixer in a later run; a checkpoint cannot do without."""
     check_mixer(mixer, latent=False)
     found = identify(mixer)
     if found is None and checkpoint is not None:
@@ -214,7 +215,7 @@ def _identified(mixer: Any, checkpoint: Path | None) -> str:
 def _prepared(
     mixer: Any, images: Float[Tensor, "n c h w"], labels: Float[Tensor, "n k"], batch_size: int
 ) -> Any:
-    """Fit a mixer that has a `fit`, and mix one batch: a mixer's errors show before any work."""
+    """Fit a mixer that has a `fit`, and mix one batch, so that its errors come before any work."""
     mixer = fitted(mixer, images, labels)
     rows, generator = torch.arange(batch_size), torch.Generator().manual_seed(0)
     _mixed(mixer, images[rows], labels[rows], generator, rows)
@@ -228,7 +229,7 @@ def _mixed(
     generator: torch.Generator,
     rows: Int64[Tensor, " b"],
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"], Float[Tensor, " b"] | None]:
-    """Mix a batch; the labels of a mixer that returns classes become distributions."""
+    """Mix a batch. Labels that a mixer returns as class numbers are converted to distributions."""
     x, mixed_y, weights = apply(mixer, x, y, generator, rows, num_classes=y.shape[1])
     if not mixed_y.is_floating_point():
         mixed_y = nn.functional.one_hot(mixed_y.long(), y.shape[1])
@@ -266,7 +267,7 @@ class _Run:
         )
         model.standardise(images)
         model.to(device)
-        # Channels last is the faster layout on a CPU, too.
+        # Convolutions are faster in the layout channels_last, on a CPU as on a GPU.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
         optimizer = torch.optim.SGD(
             model.parameters(),
@@ -304,7 +305,7 @@ class _Run:
                     save(checkpoint, asdict(settings), self.model, self.optimizer, history)
 
     def _epoch(self, number: int, advance: Callable[[], object]) -> float:
-        """Take a step with each full batch of an epoch's shuffle and return the mean loss."""
+        """Take one step for each full batch of an epoch and return the mean loss."""
         settings, device = self.settings, self.images.device
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate(number)
@@ -322,7 +323,7 @@ class _Run:
         return mean
 
     def _step(self, rows: Int64[Tensor, " b"], generator: torch.Generator) -> Float[Tensor, ""]:
-        """Change the weights by the gradient of a mixed batch's loss and return the loss."""
+        """Update the weights by the gradient of a mixed batch's loss and return the loss."""
         x, y = self.images[rows], self.labels[rows]
         x = augmented(x, self.settings.flip, self.settings.crop, generator)
         x, y, weights = _mixed(self.mixer, x, y, generator, rows)

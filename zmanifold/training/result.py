@@ -1,4 +1,4 @@
-"""What training returns."""
+"""The result of a training: the model, its history and its settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Training:
         One row an epoch: epoch, learning_rate, loss, test_accuracy (NaN without a test set),
         seconds.
     settings : dict
-        The settings of the training, ready for JSON.
+        The settings of the training, as JSON takes them.
 
     Examples
     --------
