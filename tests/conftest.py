@@ -8,22 +8,22 @@ import torch
 from hypothesis import settings
 from zmanifold.cli import app as cli
 
-# The beartype hook and drawing must not need a screen.
+# Drawing must not need a screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
-# The same examples in every run; `--hypothesis-profile=thorough` looks for new ones.
+# Every run has the same examples; `--hypothesis-profile=thorough` looks for new ones.
 settings.register_profile("suite", max_examples=30, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile("suite")
 
-# `make fuzz`: so many cases for each of the nine kinds of files of tests/datasets/test_fuzz.py.
+# `make fuzz`: examples for each of the nine kinds of files in tests/datasets/test_fuzz.py.
 settings.register_profile("fuzz", max_examples=14_000, deadline=None, derandomize=False)
 
 
 def pytest_collection_modifyitems(items):
-    # pynndescent compiles for half a minute in each process: one of them is enough.
+    # pynndescent compiles for half a minute in each process: its tests share one worker.
     for item in items:
         if "approximate" in item.path.name:
             item.add_marker(pytest.mark.xdist_group("pynndescent"))
@@ -41,7 +41,7 @@ def rng():
 
 @pytest.fixture
 def run(capsys):
-    """The command line in this process: its exit code, stdout and stderr."""
+    """Return a function that runs the command line here: to exit code, stdout and stderr."""
 
     def call(*arguments):
         code = cli._run([str(a) for a in arguments])

@@ -1,4 +1,4 @@
-"""Decoders that do what damaged files make real ones do."""
+"""Decoders that behave as real ones do with a damaged file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def behave(files, how):
-    """Yield the content of each file; at the one called "bad" do something else."""
+    """Yield the content of each file, and misbehave at the file called "bad"."""
     for file in files:
         if file.name == "bad":
             match how:

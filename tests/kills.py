@@ -1,11 +1,11 @@
 """Kill a small sweep at random moments, resume it, and compare with one that ran through.
 
-Every second kill waits for a random number of cells first: on a machine whose load changes, too,
-some of the kills come in the middle of the sweep.
+Every second kill waits for a random number of cells instead of a random time, so that some kills
+come in the middle of the sweep even if the load of the machine changes.
 
-Called as: python kills.py FOLDER KILLS SEED. It imports once and forks, so that each run costs what
-the sweep costs; nothing was computed before, so no thread is lost by a fork. Prints, for each kill,
-how many cells were finished and whether the table is the same.
+Usage: python kills.py FOLDER KILLS SEED. The package is imported once; each run is a fork, which
+costs no import. Nothing is computed before the forks, so that no fork loses a thread. Prints, for
+each kill, the number of finished cells and whether the table is the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zmanifold.sweep import many
 
 from processes import cells_in, table_in
 
-# What the command imports when it is called, before the first fork.
+# The command imports this module when it runs; importing it here comes before the first fork.
 IMPORTED = many
 
 COMMAND = [
@@ -48,7 +48,7 @@ def ended(pid: int) -> int:
 
 
 def wait_for_cells(pid: int, journal: Path, least: int) -> None:
-    """Return when the journal has so many cells, or the process has ended."""
+    """Wait until the journal has `least` cells, or the process has ended."""
     options = os.WEXITED | os.WNOHANG | os.WNOWAIT
     while cells_in(journal) < least and os.waitid(os.P_PID, pid, options) is None:
         time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""What measures of sets and vicinities are compared with, sample by sample."""
+"""Reference values for measures of mixed sets and vicinities, sample by sample."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import oracles
 
 
 def naive(original_x, original_codes, mixed_x, soft, k):
-    """Every measure in plain loops."""
+    """Compute every measure in plain loops."""
     distances, indices = oracles.neighbors_of(original_x, mixed_x, k)
     own, _ = oracles.neighbors(original_x, 1)
     rows = []

@@ -1,4 +1,4 @@
-"""Naive loops that import nothing of zmanifold: slow, obvious, and what it is compared with."""
+"""Reference results by naive loops, which import nothing of zmanifold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def distances(X, metric="euclidean"):
-    """Distances of all pairs; no square leaves float64's range, whatever the magnitudes."""
+    """Return the distances of all pairs, scaled so that no square leaves the range of float64."""
     X = np.asarray(X, dtype=np.float64)
     if metric == "euclidean":
         return np.array([[math.dist(x, y) for y in X.tolist()] for x in X.tolist()])
@@ -19,7 +19,7 @@ def distances(X, metric="euclidean"):
 
 
 def neighbors(X, k, metric="euclidean"):
-    """Distances and row numbers of the k nearest other rows, ties by row number."""
+    """Return distances and row numbers of the k nearest other rows, ties by row number."""
     X = np.asarray(X, dtype=np.float64)
     distances, indices = [], []
     for i, x in enumerate(X):
@@ -36,7 +36,7 @@ def neighbors(X, k, metric="euclidean"):
 
 
 def spectrum(points):
-    """Covariance eigenvalues of one neighbourhood by its singular values, descending."""
+    """Return the covariance eigenvalues of a neighbourhood, descending, by its singular values."""
     points = np.asarray(points, dtype=np.float64)
     centred = points - points.mean(axis=0)
     values = np.linalg.svd(centred, compute_uv=False) ** 2 / (len(points) - 1)
@@ -44,7 +44,7 @@ def spectrum(points):
 
 
 def fukunaga_olsen(X, indices, alpha=0.05):
-    """The rule at each neighbourhood, and how near an eigenvalue comes to its threshold."""
+    """Return the rule's dimension of each neighbourhood, and the distance to its threshold."""
     counts, margins = [], []
     for row in indices:
         values = spectrum(X[row])
@@ -66,7 +66,7 @@ def p_series(gamma, n_mix):
 
 
 def mixed(weights, x):
-    """Row i is the sum over j of weights[i][j] * x[j]."""
+    """Return rows i: the sums over j of weights[i][j] * x[j]."""
     out = []
     for row in weights:
         total = np.zeros_like(x[0])
@@ -77,7 +77,7 @@ def mixed(weights, x):
 
 
 def neighbors_of(points, queries, k, metric="euclidean"):
-    """Distances and row numbers of the k points nearest to each query, ties by row number."""
+    """Return distances and row numbers of the k points nearest to each query, ties by row."""
     points, queries = np.asarray(points, float), np.asarray(queries, float)
     distances, indices = [], []
     for x in queries:
@@ -92,7 +92,7 @@ def neighbors_of(points, queries, k, metric="euclidean"):
 
 
 def vicinity(train_x, train_soft, test_x, test_codes, k, metric="euclidean"):
-    """One dict a test sample; soft labels, the class of a row is its largest entry."""
+    """Return one dict a test sample. Labels are soft; the class of a row is its largest entry."""
     distances, indices = neighbors_of(train_x, test_x, len(train_x), metric)
     rows = []
     for d, order, own in zip(distances, indices, test_codes, strict=True):
@@ -112,7 +112,7 @@ def vicinity(train_x, train_soft, test_x, test_codes, k, metric="euclidean"):
 
 
 def memberships(centres, radii, points):
-    """Points in each closed ball, balls around each point."""
+    """Return the number of points in each closed ball, and of balls around each point."""
     inside = [
         [np.sqrt(((c - p) ** 2).sum()) <= r for p in np.asarray(points)]
         for c, r in zip(np.asarray(centres), radii, strict=True)
@@ -122,7 +122,7 @@ def memberships(centres, radii, points):
 
 
 def precision_recall_density_coverage(real, fake, k):
-    """Kynkäänniemi et al. 2019, Eq. 1-2, and Naeem et al. 2020, Eq. 2-3, word by word."""
+    """Evaluate Kynkäänniemi et al. 2019, Eq. 1-2, and Naeem et al. 2020, Eq. 2-3, literally."""
 
     def distance(a, b):
         return float(np.sqrt(((a - b) ** 2).sum()))

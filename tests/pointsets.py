@@ -1,4 +1,4 @@
-"""Point sets of every kind, and every form in which an array comes, for hypothesis to draw."""
+"""Strategies of hypothesis: point sets of every kind, and arrays of every form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _on_a_line(rng, n, d):
     return X
 
 
-# Kinds whose distances are all different, or equal because points coincide.
+# Kinds of sets whose distances all differ, except where points coincide.
 GENERAL = {
     "gaussian": lambda rng, n, d: rng.normal(size=(n, d)),
     "flat": lambda rng, n, d: rng.normal(size=(n, d)) * np.linspace(1, 0.02, d),
@@ -39,7 +39,7 @@ GENERAL = {
     "scaled columns": lambda rng, n, d: _scales(rng, d) * rng.normal(size=(n, d)),
 }  # fmt: skip
 
-# Kinds full of ties. Sums of their squares are exact in any order.
+# Kinds of sets with many ties. Sums of their squares are exact in any order.
 TIED = {
     "lattice": lambda rng, n, d: rng.integers(-3, 4, (n, d)) / 8,
     "corners": lambda rng, n, d: rng.integers(0, 2, (n, d)).astype(float),
@@ -62,7 +62,7 @@ def point_sets(draw, kinds=ANY, n=(2, 40), d=(1, 2, 3, 12, 13, 30)):
 
 
 def any_floats(n=(2, 12), d=(1, 20)):
-    """Draw points whose every value may be 0, a denormal or anything with a finite distance."""
+    """Draw points whose values may be 0, denormal or as large as finite distances allow."""
     shapes = st.tuples(st.integers(*n), st.integers(*d))
     finite = st.floats(-(2.0**1019), 2.0**1019)
     return arrays.arrays(np.float64, shapes, elements=finite)
@@ -81,14 +81,14 @@ def _read_only(X):
 
 
 def _offset(X):
-    """The same values at an address that is no multiple of their size."""
+    """Return the same values at an address that is not a multiple of their size."""
     held = np.zeros(X.nbytes + 1, np.uint8)
     moved = np.ndarray(X.shape, X.dtype, buffer=held.data[1:])
     moved[...] = X
     return moved
 
 
-# The same array otherwise laid out in memory.
+# The same array in other memory layouts.
 LAYOUTS = {
     "C": np.ascontiguousarray,
     "Fortran": np.asfortranarray,

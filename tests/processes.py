@@ -1,7 +1,7 @@
-"""Commands in processes of their own: what they leave behind, and what they take.
+"""Commands in separate processes: how to start, stop and limit them, and how to read their results.
 
-Called as: python processes.py CELLS ARGUMENTS... It is the command with these arguments, and stops
-(SIGSTOP) as soon as so many cells are in the journal.
+Usage: python processes.py CELLS ARGUMENTS... This runs the command with the arguments, and stops
+itself (SIGSTOP) as soon as CELLS cells are in the journal.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from zmanifold.sweep.journal import Journal
 
 
 def heed_interrupts():
-    """What a process does first so that SIGINT reaches it, also where this one ignores it."""
+    """Restore SIGINT in a new process, which would inherit that this one ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def shell(*arguments, stop_after=None, preexec_fn=heed_interrupts, **kwargs):
-    """Start the command; with `stop_after` return when it has that many cells, and is stopped."""
+    """Start the command; with `stop_after` return once it has stopped at that many cells."""
     program = ["-m", "zmanifold"] if stop_after is None else [__file__, stop_after]
     ran = subprocess.Popen(
         [sys.executable, *map(str, [*program, *arguments])],
@@ -43,14 +43,14 @@ def shell(*arguments, stop_after=None, preexec_fn=heed_interrupts, **kwargs):
 
 
 def go_on(ran, sent=None):
-    """Let a stopped command go on, after a signal."""
+    """Continue a stopped command, after a signal if one is given."""
     if sent is not None:
         ran.send_signal(sent)
     ran.send_signal(signal.SIGCONT)
 
 
 def call_after(cells, action):
-    """Call `action` once, as soon as the journals of this process have recorded so many cells."""
+    """Call `action` once, as soon as journals of this process have recorded that many cells."""
     record, left = Journal.record, iter(range(cells - 1, -1, -1))
 
     def recorded(self, *given):
@@ -62,7 +62,7 @@ def call_after(cells, action):
 
 
 def limited_files(n_bytes):
-    """What a process does first whose files shall not grow beyond that, as on a full disk."""
+    """Return a function that limits the size of a process's files, as a full disk would."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
@@ -72,7 +72,7 @@ def table_in(source):
 
 @cache
 def whole_table(*command):
-    """The table of a command that nothing disturbs."""
+    """Return the table of an undisturbed run of the command."""
     ran = shell(*command)
     out, error = ran.communicate()
     assert (ran.returncode, error) == (0, "")
@@ -80,7 +80,7 @@ def whole_table(*command):
 
 
 def anonymous_memory(pid="self"):
-    """Bytes of a process, 0 when it has ended."""
+    """Return the bytes of anonymous memory of a process, 0 once it has ended."""
     found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return 1024 * int(found[1]) if found else 0
 

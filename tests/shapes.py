@@ -1,6 +1,6 @@
 """The runtime type checker of the test suite: shapes and dtypes of tensors, nothing else.
 
-Tests of bad input must reach the package's own messages, so plain annotations are left alone.
+It ignores plain annotations, so that tests of wrong input reach the package's own messages.
 """
 
 from __future__ import annotations

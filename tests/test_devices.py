@@ -1,6 +1,6 @@
-"""Devices other than the CPU give its results: a GPU where there is one, and torch's `lazy` device.
+"""Other devices give the results of the CPU: a GPU, if there is one, and torch's `lazy` device.
 
-`lazy` computes on the CPU, but takes no tensors that lie elsewhere, as a GPU.
+`lazy` computes on the CPU but, like a GPU, refuses tensors on other devices.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 import torch
 import zmanifold as zm
 
+# A private module, which a build of torch may lack.
 backend = pytest.importorskip("torch._lazy.ts_backend")
 LAZY = torch.device("lazy")
 CUDA = pytest.param(
@@ -39,7 +40,7 @@ def elsewhere(request):
 
 @pytest.fixture
 def on_device(elsewhere, monkeypatch):
-    """Return a call of a function that computes on the device; "auto" finds a GPU by itself."""
+    """Return a function that calls another one on the device; "auto" finds a GPU by itself."""
     for module in pkgutil.walk_packages(zm.__path__, "zmanifold."):
         if not module.name.endswith(("__main__", "_triton")):
             importlib.import_module(module.name)
@@ -85,7 +86,7 @@ def test_mixers(elsewhere, mixer, batch, seeded):
     assert mixed.device.type == soft.device.type == elsewhere.type
     assert mixed.cpu().isfinite().all()
     assert soft.shape == (batch, 3)
-    # Random numbers of its own it may draw again each time that a value is read.
+    # `lazy` may draw its random numbers again each time that a value is read.
     if seeded:
         expected = mixer(x, y, generator=generator.manual_seed(0))
         torch.testing.assert_close((mixed.cpu(), soft.cpu()), expected)

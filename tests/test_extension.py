@@ -1,4 +1,4 @@
-"""What docs/extending.md shows, in files of their own: everything carries it."""
+"""The extensions of docs/extending.md, as files: every part of the package supports them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAST = ("--n-samples", "300", "--neighbors", "6", "--seeds", "1")
 
 @pytest.fixture(scope="module", autouse=True)
 def own(tmp_path_factory):
-    """A folder with the page's files; each is imported as a user's module is."""
+    """A folder with the files of the page, each imported like a user's module."""
     folder = tmp_path_factory.mktemp("own")
     for name, code in FILES.items():
         (folder / f"{name}.py").write_text(code)
@@ -57,7 +57,7 @@ def test_each_is_one_short_file():
 
 
 def test_listings_and_help(own):
-    """In a process of its own, as on a command line, with the modules in the environment."""
+    """Run the command in a process that finds the modules by the environment."""
     for command, name, parameter in (
         ("mixers", "fade", "p=0.1"),
         ("estimators", "halving", "share=0.5"),
@@ -81,7 +81,7 @@ def test_a_sweep_its_journal_table_and_plot(run, tmp_path):
     assert frame["estimator"].tolist() == ["FO", "halving"] * 3
     assert frame["parameters"].map(json.loads).tolist()[2:] == [{"p": 0.1}] * 2 + [{"p": 0.3}] * 2
     assert np.isfinite(frame["id_mean"]).all()
-    # One strength more: what the journal holds stays, seconds and all.
+    # With one more strength, the cells in the journal keep even their durations.
     code, _, _ = run(*options, "--mixer", "fade:p=0.1/0.3/0.5", "--resume")
     assert code == 0
     again = pd.read_csv(out)

@@ -1,4 +1,4 @@
-"""The layout: imports go one way, public names are what they shall be, documents are in step."""
+"""The layout: imports go one way, public names are those of the design, documents agree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "zmanifold"
 
-# A wing imports from those before it: their public names and modules. Plain names are modules at
+# A wing imports public names and modules of those before it. Plain names are modules at
 # the top of the package.
 WINGS = [
     "_base", "storage", "datasets", "neighbors", "mixers", "dimension", "measures", "plotting",
@@ -47,7 +47,7 @@ def parts_of(path):
 
 
 def imported(path):
-    """The modules and names that a file takes from this package, as tuples of their parts."""
+    """Return the modules and names that a file imports from this package, as tuples of parts."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
@@ -63,7 +63,7 @@ def imported(path):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: ".".join(parts_of(p)))
 def test_imports_go_one_way(path):
     wing, *_ = parts_of(path) or ("",)
-    if wing == "":  # the package itself only re-exports
+    if wing == "":  # the package itself only re-exports names
         return
     for other in imported(path):
         if not other or other[0].startswith("__version"):

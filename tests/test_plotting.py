@@ -117,7 +117,7 @@ def test_labels_are_drawn_where_the_points_are(dim, rng):
 
 
 def test_ellipses_are_the_covariance(rng):
-    """Half axes of two standard deviations, along the eigenvectors; dashed for dimension 1."""
+    """Half axes are two standard deviations along the eigenvectors; dashes mean dimension 1."""
     flat = rng.normal(size=(30, 2)) @ np.array([[3, 1], [0, 0.1]])
     points = np.concatenate([flat, rng.normal(size=(30, 2)) + 9, np.zeros((3, 2))])
     hoods = [np.arange(30), np.arange(30, 60)]
@@ -130,7 +130,7 @@ def test_ellipses_are_the_covariance(rng):
         along = np.array([np.cos(a := np.radians(ellipse.get_angle())), np.sin(a)])
         assert abs(along @ vectors[:, 1]) == pytest.approx(1)
         assert ellipse.get_linestyle() == style
-    # Points that coincide have no ellipse.
+    # Coinciding points have no ellipse.
     ax = plot_ellipses(points, [[60, 61, 62]], Figure().add_subplot())
     assert (len(ax.patches), len(ax.lines)) == (0, 1)
     with pytest.raises(InputError, match="points has 3 columns but ellipses lie in a plane"):

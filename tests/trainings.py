@@ -1,4 +1,4 @@
-"""Trainings compared, and their checkpoints as version 0.1.0 wrote them."""
+"""Comparison of trainings, and checkpoints in the format of version 0.1.0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def same(a, b):
 
 
 def content_of_0_1_0(path):
-    """Return what version 0.1.0 would have saved, with torch.save, instead of this checkpoint."""
+    """Return the content that version 0.1.0 would have passed to torch.save."""
     settings = load_training(path).settings
     network = settings["arch"], settings["image_shape"], settings["n_classes"]
     model = make_classifier(*network, seed=0).to(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ KIB = 2**10
 
 @pytest.fixture
 def system(monkeypatch):
-    """Files that say how much memory there is; what is not in them does not exist."""
+    """Replace the system's files about memory; a file that is not given does not exist."""
     files = {}
 
     def read(path, *args, **kwargs):
@@ -38,7 +38,7 @@ def test_a_containers_limit_counts(system):
     system["/proc/meminfo"] = f"MemAvailable: {2**36 // KIB} kB\n"
     system["/sys/fs/cgroup/memory.max"] = f"{2**30}\n"
     assert working_memory(None, CPU) == 2**28
-    # What is used is not free, except for files that can be read again.
+    # Used memory is not free, except for the cache of files, which can be read again.
     system["/sys/fs/cgroup/memory.current"] = f"{2**30 - 2**28}\n"
     assert working_memory(None, CPU) == 2**26
     system["/sys/fs/cgroup/memory.stat"] = f"anon 5\ninactive_file {2**28}\nactive_file 7\n"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_where_nothing_can_be_written_code_is_compiled_anew():
-    """An installation that one may only read, and no home."""
+    """numba finds no folder to cache code in, as with a read-only installation and no home."""
     code = """
 import numba.core.caching as caching
 for locator in caching.CacheImpl._locator_classes:
@@ -37,7 +37,7 @@ print(*zm.kneighbors(X, 2)[1][0])
 
 
 def test_the_widest_vectors_are_asked_for():
-    """Whether the CPU has them is the compiler's to know."""
+    """The attribute is in the code on any CPU; LLVM uses such vectors only if the CPU has them."""
 
     @numba.njit(fastmath={"reassoc"})
     def total(x):

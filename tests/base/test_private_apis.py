@@ -1,7 +1,7 @@
 """Private APIs of torch and scikit-dimension that the package uses.
 
-They may change in any release. Each row names the versions in which the API was seen and does what
-the package does with it.
+They may change in any release. Each row names the versions that have the API, and uses it as the
+package does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[2] / "zmanifold"
 
 @dataclass(frozen=True)
 class Private:
-    """An API: its owner and name, where the package uses it, and in which versions it was seen."""
+    """An API: its owner and name, the module that uses it, and the versions that have it."""
 
     owner: object
     name: str
@@ -93,7 +93,7 @@ def test_the_true_dimensions_of_scikit_dimensions_manifolds():
 
 
 def private_names(tree):
-    """Return the private attributes that a module takes, and those that it defines."""
+    """Return the private attributes that a module uses, and those that it defines."""
     taken, own = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
@@ -115,5 +115,5 @@ def test_all_are_listed():
     taken, own = (set().union(*parts) for parts in zip(*names, strict=True))
     foreign = {n for n in taken - own if n.startswith("_") and not n.startswith("__")}
     listed = {api.name for api in (FUNCTORCH, GAMMA, LINEAR, TRUTH)}
-    # matmul.py puts the names of instructions together.
+    # matmul.py builds these names from those of instructions.
     assert foreign == listed | {"_is_", "_C"}, "list each private API of another package above"

@@ -1,4 +1,4 @@
-"""What every function takes, in whatever form it comes, and what each refuses."""
+"""Every function takes points in every form, and refuses the same wrong input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIONS = {"n_neighbors": 3, "batch_size": 6, "seeds": 1, "progress": False}
 
 
 def values(result):
-    """Every number of a result, as arrays."""
+    """Return all numbers of a result as arrays."""
     if isinstance(result, (tuple, list)):
         return [array for part in result for array in values(part)]
     if isinstance(result, torch.Tensor):
@@ -33,7 +33,7 @@ def values(result):
     return [np.asarray(result)]
 
 
-# Every function that takes points, as a function of one such array.
+# Every public function that takes points, wrapped as a function of one array.
 TAKERS = {
     "kneighbors": lambda X: zm.kneighbors(X, 3),
     "cosine": lambda X: zm.kneighbors(X, 3, metric="cosine"),
@@ -61,7 +61,7 @@ DTYPES = {
 
 
 def whole_numbers(seed):
-    """Points that every type holds: 24 rows of 4 different numbers, none of them zero."""
+    """Points that every type can hold: 24 rows of 4 different numbers, none of them zero."""
     rng = np.random.default_rng(seed)
     return np.array([rng.choice(np.arange(1, 120), 4, replace=False) for _ in range(24)], float)
 
@@ -77,7 +77,7 @@ def test_every_type_of_number(taker, seed, dtype):
     given_x = DTYPES[dtype](X)
     expected, found = TAKERS[taker](X), TAKERS[taker](given_x)
     for a, b in zip(values(expected), values(found), strict=True):
-        # Narrow types are mixed and measured in float32.
+        # Points of narrow types are mixed and measured in float32.
         np.testing.assert_allclose(b, a, rtol=3e-7, atol=3e-7)
 
 
@@ -149,7 +149,7 @@ def test_one_value_held_once(value, dtype):
             np.testing.assert_array_equal(b, a)
 
 
-# What is no set of points, and what the message says to do about it.
+# Arrays that are no set of points, and the remedy in the message.
 REFUSED = {
     **{f"{form} {kind}": (lambda X, kind=kind, form=form: getattr(
         scipy.sparse, f"{kind}_{form}")(X), r"convert it with \w+\.toarray\(\)")

@@ -1,4 +1,4 @@
-"""NAME:PARAM=VALUE: what is read, what is made of it, and what is refused."""
+"""Specs NAME:PARAM=VALUE: those that are read, the objects made of them, those that are refused."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_bare_names_take_the_flags_and_others_their_own():
 
 
 class Needy:
-    """Needy: what must be given is asked for.
+    """A mixer with a parameter that has no default.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Needy:
         A number.
     """
 
-    names = {"needy": {}}  # noqa: RUF012  # as users write it
+    names = {"needy": {}}  # noqa: RUF012  # users write it without ClassVar
 
     def __init__(self, p):
         self.p = p
@@ -90,7 +90,7 @@ def test_registration():
     registry = Registry("zmanifold.mixers", "mixer", Info)
     registry.register(Needy)
     info = registry.available()[-1]
-    assert (info.name, info.summary) == ("needy", "Needy: what must be given is asked for.")
+    assert (info.name, info.summary) == ("needy", "A mixer with a parameter that has no default.")
     (parameter,) = info.parameters
     assert parameter.required
     assert parameter.default is inspect.Parameter.empty
@@ -98,7 +98,7 @@ def test_registration():
     with pytest.raises(InputError, match="'needy' needs p: give needy:p=VALUE"):
         make_all(registry, ["needy"])
     assert [made.p for made in make_all(registry, ["needy:p=1/2"])] == [1, 2]
-    registry.register(Needy)  # again, as a reloaded module does
+    registry.register(Needy)  # registered a second time, as by a reloaded module
     for taken in ({"zeta": {}}, {}, None):
         wrong = type("Wrong", (Needy,), {"names": taken})
         with pytest.raises(InputError, match=r"is taken|must be a mapping"):

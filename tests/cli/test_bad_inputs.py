@@ -32,7 +32,7 @@ def npy(x):
 
 
 def header(shape, dtype="<f8", content=b"\0" * 48):
-    """A .npy file with any header, of 6 floats unless told."""
+    """Return a .npy file with the given header, by default of 6 floats."""
     text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
 
@@ -79,7 +79,7 @@ def cifar_folder(name, content, classes="a\nb\nc\nd\ne\nf\ng\nh\ni\nj"):
 
 
 def pictures(name, **folders):
-    """A folder of class folders; each gets two pictures of a size and a mode, or bytes."""
+    """Write class folders, each with two images of a size and mode, or with given bytes."""
 
     def write():
         Path(name).mkdir()
@@ -131,8 +131,8 @@ def parquet(frame):
 OBJECTS = npy(np.array([{"a": 1}, None], dtype=object))
 GREY = ("L", (8, 8))
 
-# What is there before a command that has the key among its words: a file's content, or a
-# function that writes in the working folder.
+# The files that exist before a command with the key among its words: the content of a file, or a
+# function that writes into the working folder.
 THERE = {
     "tiny.npz": npz(x=X, y=Y),
     "other.npz": npz(x=X + 1, y=Y),
@@ -250,7 +250,7 @@ HELP, SWEEP_HELP = "Try 'zmanifold --help'.", "Try 'zmanifold sweep-id --help'."
 TRAIN_HELP = "Try 'zmanifold train --help'."
 A_RANGE = "give START:STOP:STEP with 0 <= START <= STOP, STEP > 0 and at most 10000 values"
 
-# A name; the command; the exit code; what the sentence says, one part or several.
+# Name, command, exit code, and one or several parts of the message.
 ROWS = [
     # --- the command line itself
     ("unknown command", "shake", 2, "No such command 'shake'"),

@@ -45,7 +45,7 @@ def test_files(run, tmp_path, ending):
     code, _, err = run(*command)
     assert code == 2
     assert "exists: give --resume to go on, --overwrite to begin anew or another name" in err
-    # Bad input touches nothing, with --overwrite neither.
+    # Wrong input changes no file, even with --overwrite.
     assert run(*command, "--overwrite", "--batch-size", 1)[0] == 2
     assert out.read_bytes() == before
     assert (tmp_path / "run.journal").exists()
@@ -53,7 +53,7 @@ def test_files(run, tmp_path, ending):
     assert code == 2
     assert "batch_size=32, now 16" in err
     assert run(*command, "--resume")[0] == 0
-    # Nothing was computed again: even the durations are the journal's.
+    # No cell was computed again: even the durations are those in the journal.
     assert out.read_bytes() == before
     assert run(*command, "--overwrite", "--batch-size", 16)[0] == 0
 
@@ -190,7 +190,7 @@ def test_a_failure_is_exit_1(run, monkeypatch):
 
 @pytest.fixture
 def sets(tmp_path):
-    """A training and a test file whose labels are numbered otherwise: the test set lacks 'a'."""
+    """Write two files that number their classes differently, since the test set lacks 'a'."""
     rng = np.random.default_rng(0)
     train_x, train_y = rng.normal(size=(60, 4)), np.array(["a", "b", "c"])[np.arange(60) % 3]
     test_x, test_y = rng.normal(size=(10, 4)), np.array(["b", "c"])[np.arange(10) % 2]
@@ -312,6 +312,6 @@ def test_the_installed_command_and_its_exit_codes(tmp_path):
     assert wrong.stderr.startswith("zmanifold: unknown data set")
     right = shell("sweep-id", "spirals", "--neighbors", "8", "--seeds", "1", "--gamma", "2")
     assert right.returncode == 0
-    # No progress bar where nobody watches.
+    # In a pipe there is no progress bar.
     assert right.stderr == ""
     assert right.stdout.startswith("dataset,mixer,gamma")

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def small(monkeypatch):
-    """Every row's work on little data, each side called once."""
+    """Run the work of every row on little data, each side once."""
     monkeypatch.setattr(benchmark, "SHORTEST_RUN", 0)
     points = np.random.default_rng(0).normal(size=(320, 3))
     monkeypatch.setattr(benchmark, "points_of", lambda name: points)
@@ -62,7 +62,7 @@ def test_the_sweep_of_images_runs_both_sides(small):
 
 
 def test_images_have_the_spectrum_of_natural_ones():
-    """Amplitudes fall as one over the frequency; a pixel's three channels go together."""
+    """Amplitudes fall as one over the frequency; the three channels of a pixel are correlated."""
     images = benchmark.cifar_sized(400).reshape(-1, 3, 32, 32)
     amplitude = np.abs(np.fft.fft2(images)).mean(axis=(0, 1))
     assert amplitude[0, 2] / amplitude[0, 8] == pytest.approx(4, rel=0.1)

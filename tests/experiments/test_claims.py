@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def judged(effects, *, gammas=None, seeds=8, **kwargs):
-    """Judge effects that scatter a little around given means."""
+    """Judge effects with a small scatter around given means."""
     rows = np.atleast_1d(effects)[:, None] + np.linspace(-0.1, 0.1, seeds)
     case = Case("X", "a case", "Eq. 6", gammas or [None] * len(rows), rows)
     verdicts.judge(Claim("X", "Fig. 0", "A sentence", "an effect", **kwargs), case)
@@ -83,7 +83,7 @@ def test_cases_are_summed_up():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The whole experiment, on little data."""
+    """Run the whole experiment on little data."""
     folder = tmp_path_factory.mktemp("claims")
     generate = {name: claims.PLANE[name] for name in claims.PLANE}
     load, helix = claims.zm.load_dataset, claims.zm.make_helix
@@ -144,7 +144,7 @@ def test_the_readme_shows_the_summary():
 
 
 def test_the_theorems_margins():
-    """Against the closed form: 2 / ζ_T(γ) - 1."""
+    """The expected value is the closed form 2 / ζ_T(γ) - 1."""
     (case, *_) = claims.theorems([0])
     ranks = np.arange(1, claims.THEOREM_T[0] + 1)
     for gamma, effect in zip(case.gammas, case.effects[:, 0], strict=True):

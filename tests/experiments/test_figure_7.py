@@ -33,7 +33,7 @@ def test_it_draws_and_counts_all_test_samples(drawn):
 
 
 def test_the_sample_follows_from_the_rule():
-    """As many boundary samples gain no more than the drawn one as gain no less."""
+    """The gain of the drawn sample is the median of those of the boundary samples."""
     X, y = zm.make_spirals(random_state=0)
     T, u = zm.make_spirals(random_state=1000)
     sample = figure_7.typical_sample(X, y, T, u)

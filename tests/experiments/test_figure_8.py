@@ -36,7 +36,7 @@ def test_it_draws_and_repeats(drawn):
 
 
 def test_the_counts_follow_from_the_saved_features(drawn):
-    """Searched again by scikit-learn."""
+    """The neighbours are those that scikit-learn finds."""
     folder, _ = drawn
     table = json.loads((folder / "figure_8.json").read_text())["table"]
     means = {}
@@ -86,7 +86,7 @@ def test_comparison_by_hand():
     assert (row["mean_zeta"], row["mean_mixup"], row["percent"]) == (16.25, 12.5, 30.0)
     low, high = row["interval"]
     assert low < 30 < high
-    # The bootstrap resamples test samples, each with both of its counts.
+    # The bootstrap resamples test samples; each keeps both of its counts.
     rng = np.random.default_rng(0)
     chosen = rng.integers(0, 4, (20_000, 4))
     zeta, mixup = np.array([10, 20, 30, 5])[chosen].sum(1), np.array([5, 20, 10, 15])[chosen].sum(1)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def ran(out, *arguments):
-    """Run the command with time for a machine that is busy; return what it wrote."""
+    """Run the command with enough time for a busy machine, and return its output."""
     command = [sys.executable, ROOT / "experiments" / "gpu.py", "--out", out, *arguments]
     done = subprocess.run(
         [*command, "--tiny", "--budget", "9000"],
@@ -75,7 +75,7 @@ def test_chosen_parts_run_on_a_cpu(tmp_path):
     assert "aten::mm" in page
 
 
-# --- one part's end is not the run's ---------------------------------------------------------
+# --- a part that ends does not end the run ----------------------------------------------------
 
 
 MACHINE = {"row": "machine", "name": "a GPU", "cuda": "13.0", "versions": {"torch": "2"}}
@@ -83,7 +83,7 @@ MACHINE = {"row": "machine", "name": "a GPU", "cuda": "13.0", "versions": {"torc
 
 @pytest.fixture
 def scripted(monkeypatch, tmp_path):
-    """Return a run whose parts are scripts; `tell` and `job` are there in each."""
+    """Return a run whose parts are scripts, in which `tell` and `job` are defined."""
 
     def run(*arguments, **scripts):
         start = (
@@ -114,7 +114,7 @@ def test_a_part_that_hangs_is_stopped_with_what_it_started(scripted, monkeypatch
     assert found["parts"]["dimension"]["status"] == "done"
     assert "| dimension | at most 1 s | 0.88 s | yes |" in page
     stat = Path(f"/proc/{found['parts']['mixers']['rows']['a']['pid']}/stat")
-    # A killed child may wait for whoever inherited it.
+    # A killed child may remain a zombie until the process that inherited it waits for it.
     with contextlib.suppress(FileNotFoundError):
         assert stat.read_text().split()[2] in "ZX"
 
@@ -151,7 +151,7 @@ def test_what_misses_its_goal_is_profiled(scripted):
 
 def test_the_budget_ends_the_run(scripted):
     code, found, _ = scripted("--budget", "4", mixers="1 / 0")
-    assert code == 1  # not even the machine is known
+    assert code == 1  # the machine is unknown
     assert found["parts"]["machine"]["status"] == "left out: the budget is spent"
 
 
@@ -250,7 +250,7 @@ def test_goals_compare_like_with_like():
 
 @pytest.fixture
 def job(tmp_path):
-    """A tiny job on the CPU and the rows that it has told."""
+    """A tiny job on the CPU, and the rows that it has reported."""
     lines = tmp_path / "lines"
     lines.touch()
     given = gpu_parts.Job(
@@ -373,7 +373,7 @@ def test_a_sentence_says_what_holds():
 
 
 def test_a_gpus_clock_counts(monkeypatch):
-    """The calls of torch.cuda in their order, on a GPU that is none."""
+    """Record the calls of torch.cuda in their order, on a simulated GPU."""
     log = []
 
     class Event:
@@ -490,6 +490,6 @@ def test_the_page_names_every_option_and_part(capsys):
 
 
 def test_no_file_hides_a_standard_module():
-    """A `profile.py` beside the scripts was imported by torch in the place of Python's own."""
+    """torch would import a `profile.py` beside the scripts instead of Python's module."""
     names = {path.stem for path in (ROOT / "experiments").glob("*.py")}
     assert not names & set(sys.stdlib_module_names)

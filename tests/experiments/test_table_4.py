@@ -13,7 +13,7 @@ import table_4
 
 @pytest.fixture
 def folder(tmp_path, rng):
-    """Dark and bright images, some of them hard to tell."""
+    """Return dark and bright images, some of them hard to classify."""
     for split in ("train", "test"):
         for name, mean in (("bright", 140), ("dark", 110)):
             place = tmp_path / "images" / split / name

@@ -34,7 +34,7 @@ def test_it_uses_the_public_api_only(tour):
 
 
 def test_it_runs(tour, tmp_path, monkeypatch):
-    # The kernel draws into the notebook unless it is told otherwise.
+    # The kernel draws into the notebook unless another back-end is set.
     monkeypatch.delenv("MPLBACKEND", raising=False)
     client = NotebookClient(tour, timeout=None, resources={"metadata": {"path": tmp_path}})
     client.execute()

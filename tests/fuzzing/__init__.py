@@ -1,1 +1,1 @@
-"""What the fuzz tests share: real files, ways to damage them, a watch over what reads them."""
+"""Shared parts of the fuzz tests: real files, mutations of them, a watch over their readers."""

@@ -1,4 +1,4 @@
-"""Ways to damage a file."""
+"""Mutations that damage a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOKEN = re.compile(rb"'[<>|=]?\w+'|-?\d+(?:\.\d+)?|\([^()]*\)|\w{2,}|[^\w\s]")
 
 
 def place(where, size):
-    """A place in a file: everywhere alike, or near an end, where headers and tables are."""
+    """Draw a position in a file: uniform, or near an end, where headers and tables are."""
     region, at = where % 4, where // 4
     if region == 0:
         return at % min(size, 128)
@@ -37,7 +37,7 @@ def place(where, size):
 
 
 def damage(content, mutations, others):
-    """Apply mutations, each three numbers: what, where and with which value."""
+    """Apply mutations, each given by three numbers: its kind, its position and its value."""
     data = bytearray(content)
     for what, where, value in mutations:
         if not data:

@@ -1,12 +1,13 @@
 """Decoders in children that are forked in milliseconds instead of started in tenths of a second.
 
-A server that has imported the decoders forks a child for each request. The child does what one that
-is started does, under the same limits, and is watched besides.
+A server that has imported the decoders forks a child for each request. The child does the work of
+a started one, under the same limits, and is watched for forbidden events.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import subprocess
@@ -20,12 +21,15 @@ _SERVER = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
     "from fuzzing.forks import serve; serve()"
 )
+_DECODERS = ("zmanifold.datasets.formats.images", "zmanifold.datasets.formats.parquet")
+# An exit code that no decoder ends with.
 _MISBEHAVED = 200
+# Bytes of a message's length, which stands before it.
 _LENGTH = 8
 
 
 class Forks:
-    """A server of forks; `run` stands in for the sandbox's own."""
+    """A server that forks decoders; `run` replaces the function of the sandbox."""
 
     def __init__(self):
         self.server = subprocess.Popen(
@@ -50,14 +54,12 @@ class Forks:
 
 
 def serve():
-    """Fork a child for each request, until there are no more."""
-    # What a decoder imports when it needs it first would look like code from a file.
-    import resource  # noqa: F401
-
-    import pyarrow.parquet  # noqa: F401
+    """Fork a child for each request until stdin is closed."""
     from PIL import Image
-    from zmanifold.datasets.formats import images, parquet  # noqa: F401
 
+    # A module that a decoder imports at its first use would look like code from a file.
+    for name in ("resource", "pyarrow.parquet", *_DECODERS):
+        importlib.import_module(name)
     Image.init()
     HARMLESS.add("resource.setrlimit")
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
@@ -78,7 +80,7 @@ def serve():
 
 
 def _answer(request):
-    """Be the child; say what it did besides decoding."""
+    """Decode in the child, and report forbidden events."""
     code, WATCH.on = 0, True
     try:
         _sandbox._serve(**request)

@@ -1,4 +1,4 @@
-"""Real files of images and of known image sets."""
+"""Real files: images and image data sets of known formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fuzzing.tables import PIXELS, RNG, Seed
 
 
 def png_parts(content):
-    """Chunks by name and number, those of pixels inflated."""
+    """Return the chunks of a PNG by name and number, with its pixels inflated."""
     parts, at = {}, 8
     while at < len(content):
         size, name = struct.unpack(">I4s", content[at : at + 8])
@@ -72,11 +72,11 @@ def image_seeds():
         image.save(stream, names.get(ending, ending), **options)
         content = stream.getvalue()
         parts, join = (png_parts(content), png_joined) if ending == "png" else ({}, None)
-        # The damaged file comes first or last: the first one says how large all are.
+        # The damaged file comes first or last: the first one sets the size of all.
         beside = {"a/5.png": good.getvalue(), "b/5.png": good.getvalue()}
         file = f"{'ab'[number % 2]}/{number % 2 * 9}.{ending}"
         seeds.append(Seed(file, content, load_folder, parts, join, beside))
-        # Twice the same: whatever size it has now is a common one.
+        # The damaged file comes twice, so that its size is the common one.
         seeds.append(Seed(f"a/0.{ending}", content, load_folder, parts, join, twice=True))
     plain = b"P3\n# in plain text\n2 2\n255\n" + b"1 2 3 255 0 7\n" * 2
     return [*seeds, Seed("a/0.ppm", plain, load_folder, twice=True)]

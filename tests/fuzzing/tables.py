@@ -19,10 +19,10 @@ import zmanifold as zm
 
 @dataclass(frozen=True)
 class Seed:
-    """A real file, where it lies, and what reads it.
+    """A real file, its path, and its reader.
 
-    A container is taken apart, too: `join` makes it anew, with right checksums, of parts that
-    were damaged.
+    The parts of a container are also damaged on their own: `join` makes a container of them with
+    right checksums.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""What a reader of files does besides reading."""
+"""A watch over readers of files, which must do nothing but read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Watch:
-    """What happens while a reader runs."""
+    """Audit events that were recorded while a reader ran."""
 
     on: bool = False
     folder: str = ""
@@ -20,7 +20,7 @@ class Watch:
 
 WATCH = Watch()
 
-# What reading raises: none of these runs or writes anything.
+# Audit events of reading: none of them runs code or writes.
 HARMLESS = {
     "os.listdir", "os.scandir", "object.__getattr__", "object.__setattr__", "object.__delattr__",
     "sqlite3.connect", "sqlite3.connect/handle", "sys._getframe", "code.__new__",
@@ -29,7 +29,7 @@ HARMLESS = {
 
 
 def look(event, args):
-    """Record what no reader may do; nothing can take an audit hook away again, so it is quiet."""
+    """Record forbidden events. An audit hook cannot be removed: off duty it does nothing."""
     if not WATCH.on or event in HARMLESS:
         return
     if event == "open":
@@ -39,7 +39,7 @@ def look(event, args):
             return
     if event == "mmap.__new__" and args[2] == mmap.ACCESS_READ:
         return
-    # NumPy's headers are literals: parsed, not compiled.
+    # NumPy parses headers as literals, without compiling them to code that runs.
     if event == "compile" and sys._getframe(1).f_code.co_filename == ast.__file__:
         return
     WATCH.events.append(f"{event} {args!r:.200}")

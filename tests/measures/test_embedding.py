@@ -16,14 +16,14 @@ def digits():
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_a_training_point_is_placed_near_its_own_place(digits, metric):
-    """In the frame that is drawn: the library moves it while it places."""
+    """Distances are compared in the final frame: the library moves all points as it places some."""
     X = digits.points
     embedding = embed(X, X[:200], metric=metric)
     extent = np.ptp(embedding.train, axis=0).max()
     away = np.linalg.norm(embedding.test - embedding.train[:200], axis=1)
     assert np.median(away) < 0.01 * extent
     assert np.quantile(away, 0.95) < 0.1 * extent
-    # Their classes' clusters are where the other points of the class are.
+    # A placed point is nearest to the cluster of its class.
     nearest = np.linalg.norm(embedding.test[:, None] - embedding.train[None], axis=2)
     nearest[np.arange(200), np.arange(200)] = np.inf
     assert (digits.labels[nearest.argmin(axis=1)] == digits.labels[:200]).mean() > 0.9

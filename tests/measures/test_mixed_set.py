@@ -42,7 +42,8 @@ def test_by_hand():
     np.testing.assert_allclose(found.contradicted_mass, [0, 0.6, 0.7])
     assert found.distance.tolist() == [0, 3, 1]
     assert found.relative_distance.tolist() == [0, 3, 0.5]
-    # Balls [-1, 1], [0, 2], [8, 12], [10, 14] hold the first (twice) and the third mixed sample.
+    # Of the originals' balls, [-1, 1] and [0, 2] hold the first mixed sample, [8, 12] holds the
+    # third, and [10, 14] holds none.
     assert (found.precision, found.density) == (2 / 3, 3 / 3)
     assert found.coverage == 3 / 4
     # Balls [-4, 4], [-1, 9], [4, 14] of the mixed samples hold every original.
@@ -56,10 +57,10 @@ def test_the_originals_against_themselves(rng):
     assert found == {
         "label_error": 0, "contradicted_mass": found["contradicted_mass"], "distance": 0,
         "relative_distance": 0, "label_entropy": 0, "precision": 1, "recall": 1,
-        # Its own ball and, at the edges, those of which it is the fifth neighbour.
+        # Each sample is in its own ball and, at the boundary, in those whose fifth neighbour it is.
         "density": 1.2, "coverage": 1, "spread": 1,
     }  # fmt: skip
-    # Strings and truth values are classes, too.
+    # Strings and truth values can be classes, too.
     names = np.array(["cat", "dog"])[y]
     assert zm.mixed_set_metrics(X, names, X, names).summary() == found
 

@@ -1,4 +1,4 @@
-"""Vicinities and mixed sets of any points and labels."""
+"""Properties of vicinities and of measures of mixed sets, for any points and labels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from measured import check_mixed_set, check_vicinity
 from pointsets import ANY, GENERAL, SEEDS, point_sets
 
-# The loops square plain float64s, which denormal numbers do not survive, and sum them in another
-# order, which decides whether a small number beside a huge one changes a distance.
+# The reference squares plain float64s, in which denormal numbers vanish, and sums them in another
+# order, which can decide whether a small number beside a huge one changes a distance.
 LOOPED = {kind: make for kind, make in ANY.items() if kind not in ("denormal", "scaled rows")}
-# No two distances are equal, not even when rounded.
+# In these kinds no two distances are equal, even after rounding.
 UNTIED = {kind: GENERAL[kind] for kind in ("gaussian", "flat", "tiny", "huge", "scaled columns")}
 
 
 @st.composite
 def labelled(draw, kinds, *, soft=None):
-    """Draw training and test samples of one kind, and labels of which every class occurs."""
+    """Draw training and test samples of one kind, and labels in which every class occurs."""
     X = draw(point_sets(kinds, n=(5, 40)))
     rng = np.random.default_rng(draw(SEEDS))
     n_train = draw(st.integers(3, len(X) - 1))
@@ -28,7 +28,7 @@ def labelled(draw, kinds, *, soft=None):
     codes = rng.permutation(np.arange(n_train) % n_classes)
     if draw(st.booleans()) if soft is None else soft:
         shares = rng.dirichlet(np.ones(n_classes), n_train)
-        # The largest entry is the class that occurs.
+        # The largest entry of each label is that class.
         shares[np.arange(n_train), codes] += 1
         labels = shares / shares.sum(axis=1, keepdims=True)
     else:
@@ -53,7 +53,7 @@ def as_shares(labels):
 def test_vicinity_against_the_loop(data, shares, metric):
     train_x, train_y, test_x, test_y = data
     if metric == "cosine":
-        # The loop's cosine cancels: directions that are alike are not told apart.
+        # The reference's cosine distance suffers from cancellation for nearly equal directions.
         rng = np.random.default_rng(0)
         train_x, test_x = rng.normal(size=train_x.shape), rng.normal(size=test_x.shape)
         train_x, test_x = (np.hstack([a, np.ones((len(a), 1))]) for a in (train_x, test_x))
@@ -143,7 +143,7 @@ def mixed_sets(draw, kinds):
 
 @given(st.data(), st.floats(0, 1))
 def test_metrics_against_the_loop(data, share):
-    # Mixed points of a lattice are as far from some others but for rounding.
+    # Mixed points of a lattice have distances that are equal up to rounding.
     X, labels, mixed, soft = mixed_sets(data.draw, {k: ANY[k] for k in ("gaussian", "flat")})
     k = 1 + round(share * (min(len(X), len(mixed)) - 2))
     check_mixed_set(X, labels, mixed, soft, k)
@@ -157,7 +157,7 @@ def test_what_any_mixed_set_keeps_to(data, share):
     found = zm.mixed_set_metrics(X, labels, mixed, soft, n_neighbors=k)
     for name in ("precision", "recall", "coverage"):
         assert 0 <= getattr(found, name) <= 1
-    # Each mixed sample lies in at most all balls.
+    # No mixed sample is in more balls than there are.
     assert 0 <= found.density <= len(X) / k
     assert (found.density > 0) == (found.precision > 0) == (found.coverage > 0)
     assert found.contradicted_mass.min() >= 0
@@ -177,7 +177,7 @@ def test_what_any_mixed_set_keeps_to(data, share):
     np.testing.assert_array_equal(hard.label_error, found.label_error)
     if not np.ptp(X, axis=0).any():
         assert not np.isfinite(found.spread)
-    # The originals are their own manifold.
+    # The originals, compared with themselves, lie on the manifold.
     own = zm.mixed_set_metrics(X, labels, X, labels, n_neighbors=k).summary()
     for name in ("precision", "recall", "coverage"):
         assert own[name] == 1
@@ -201,15 +201,15 @@ def test_mixed_set(X, mixer, seed, data):
     assert (mixed.shape, mixed.dtype) == (X.shape, np.float64)
     assert (soft.shape, soft.dtype) == ((n, n_classes), np.float64)
     assert soft.min() >= 0
-    # A row of weights and a sum of its products are off by one rounding a sample each.
+    # Each sample adds one rounding error to a row of weights, and one to the sum of products.
     np.testing.assert_allclose(soft.sum(axis=1), 1, rtol=0, atol=(2 * size + 2) * 2.0**-53)
-    # Mixed samples lie in the box of the originals, up to as much.
+    # Mixed samples are in the bounding box of the originals, up to that error.
     room = (2 * size + 2) * 2.0**-53 * np.abs(X).max(axis=0) + 5e-324 * size
     assert (mixed >= X.min(axis=0) - room).all()
     assert (mixed <= X.max(axis=0) + room).all()
     assert not set(np.flatnonzero(soft.any(axis=0))) - set(y)
     if isinstance(mixer, zm.Mixup) and not mixer.per_sample and n % size == 0:
-        # A sample's weights over a batch sum to 1: no class gains or loses.
+        # The weights of a sample over a batch sum to 1: the total of each class is unchanged.
         np.testing.assert_allclose(soft.sum(axis=0), np.bincount(y, minlength=n_classes))
     if mixer is None:
         np.testing.assert_array_equal(mixed, X)
@@ -222,6 +222,6 @@ def test_mixed_set(X, mixer, seed, data):
     shape = (n, 1, d, 1)
     images, _ = zm.mixed_set(torch.from_numpy(X).view(shape), y, mixer, **options)
     np.testing.assert_array_equal(images, mixed.reshape(shape))
-    # Labels are mixed as points are.
+    # Labels are mixed with the weights of the points.
     joined, _ = zm.mixed_set(np.hstack([X, np.eye(n_classes)[y]]), y, mixer, **options)
     np.testing.assert_allclose(joined[:, d:], soft, rtol=0, atol=1e-15 * size)

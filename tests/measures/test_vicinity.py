@@ -42,7 +42,7 @@ def test_against_the_loop(dim, metric, soft, rng, device):
     levels=st.sampled_from([1, 2, 5, 1000]),
 )
 def test_any_small_set(seed, n, dim, levels):
-    """Few levels: nearly all distances tie, and neighbours come by row number."""
+    """With few distinct values nearly all distances tie, and ties come by row number."""
     rng = np.random.default_rng(seed)
     train_x, test_x = rng.integers(0, levels, (n, dim)), rng.integers(0, levels, (9, dim))
     train_y = np.concatenate([[0, 1], rng.integers(0, 3, n - 2)])
@@ -82,14 +82,14 @@ def test_order_of_sizes_and_ties_by_hand():
     assert frame["n_neighbors"].tolist() == [2, 2, 4, 4, 1, 1]
     assert frame["n_same"].tolist() == [1, 1, 1, 2, 1, 1]
     summary = result.summary()
-    # Equal counts are no majority, equal distances are not nearer.
+    # Equal counts are no majority, and an equal distance is not nearer.
     assert summary["majority"].tolist() == [0, 0.5, 1]
     assert summary["nearer_own"].tolist() == [0, 0, 0]
 
 
 def test_the_majority_is_the_nearest_neighbour_classifier():
     X, y = load_digits(return_X_y=True)
-    # Whole numbers tie, and scikit-learn takes any of the tied neighbours.
+    # Distances of whole numbers tie, and scikit-learn takes any of the tied neighbours.
     X = X + np.random.default_rng(0).normal(scale=1e-3, size=X.shape)
     result = zm.vicinity(X[:1200], y[:1200], X[1200:], y[1200:], n_neighbors=(1, 9))
     for k, row in zip((1, 9), result.summary().itertuples(), strict=True):
@@ -120,7 +120,7 @@ def test_results_do_not_depend_on_chunks_or_threads(dim, rng, one_thread):
 
 
 def test_scale_and_far_queries():
-    """Queries far outside the data, and magnitudes whose squares leave float64's range."""
+    """Queries are far outside the data, and squares of values leave the range of float64."""
     rng = np.random.default_rng(3)
     train_x, train_y = rng.normal(size=(60, 20)), rng.integers(0, 2, 60)
     test_x, test_y = rng.normal(size=(10, 20)) * np.logspace(0, 9, 10)[:, None], np.arange(10) % 2

@@ -237,8 +237,11 @@ def test_names_and_strengths(mixer, label, strengths):
 
 
 def test_what_cannot_be_recognised_needs_a_name(tmp_path):
-    def own(x, y, lock=threading.Lock()):  # noqa: B008
-        return x, y
+    lock = threading.Lock()
+
+    def own(x, y):
+        with lock:
+            return x, y
 
     assert identify(own) is None
     points, _ = zm.make_helix(100, random_state=0)

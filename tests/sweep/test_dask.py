@@ -1,4 +1,4 @@
-"""A Dask cluster on loopback gives the table that this process gives, whatever becomes of it."""
+"""A Dask cluster on loopback gives the table that this process gives, even if workers are lost."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from zmanifold.sweep.journal import Journal
 
 from processes import call_after, cells_in, go_on, shell
 
+# Dask is an extra, `zmanifold[distributed]`.
 distributed = pytest.importorskip("distributed")
 
 pytestmark = [
-    # Dask's own: threads and sockets that end with the process, not with the test.
+    # Dask leaves threads and sockets open until the process ends.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -42,7 +43,7 @@ def started(*arguments):
 
 @contextlib.contextmanager
 def cluster(folder, n_workers):
-    """A scheduler and workers in processes of their own; the workers can be killed."""
+    """Start a scheduler and workers as separate processes, so that workers can be killed."""
     file = folder / "scheduler.json"
     common = ["--scheduler-file", file]
     host = ["--host", "127.0.0.1"]
@@ -75,7 +76,7 @@ def killed(process):
 def test_lost_workers_change_nothing(tmp_path, monkeypatch):
     X = zm.make_helix(20_000, random_state=0)[0]
     serial = zm.sweep_id(X, **SETTINGS)
-    # call_after's change lasts until the test ends.
+    # call_after replaces Journal.record; monkeypatch restores it after the test.
     monkeypatch.setattr(Journal, "record", Journal.record)
     with cluster(tmp_path, 2) as (client, processes, add):
         call_after(2, lambda: killed(processes[0]))
@@ -83,8 +84,8 @@ def test_lost_workers_change_nothing(tmp_path, monkeypatch):
         assert processes[0].poll() is not None
         assert len(client.scheduler_info()["workers"]) == 1
         pd.testing.assert_frame_equal(numbers(serial), numbers(one_left))
-        # The last one takes the data with it; a new one, started when the sweep waits for one, gets
-        # it again.
+        # The data is lost with the last worker. The sweep waits for a new worker, which is started
+        # then, and sends it the data again.
         call_after(2, lambda: killed(processes[1]))
         wait_for_workers = client.wait_for_workers
 
@@ -102,7 +103,7 @@ def test_lost_workers_change_nothing(tmp_path, monkeypatch):
 def test_a_worker_lost_while_it_gets_the_data(tmp_path, monkeypatch):
     X = zm.make_helix(1000, random_state=0)[0]
     with cluster(tmp_path, 2) as (client, processes, _):
-        # It takes the data no more, but nobody knows yet.
+        # A stopped worker receives no data, but the scheduler still counts on it.
         processes[0].send_signal(signal.SIGSTOP)
         scatter = client.scatter
 
@@ -117,7 +118,7 @@ def test_a_worker_lost_while_it_gets_the_data(tmp_path, monkeypatch):
 
 
 def test_workers_on_this_machine(tmp_path, monkeypatch):
-    """Of a file too large to be held only the name travels; failures come back with reasons."""
+    """A file too large for memory is sent as its path; failures come back with their reasons."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", rng.normal(size=(900, 30)).astype(np.float32))
     X = np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -165,7 +166,7 @@ def test_without_dask(monkeypatch):
 
 
 def test_two_clusters_beside_each_other():
-    """No port is wanted by both: distributed warns of that, and here a warning is an error."""
+    """The two use different ports: distributed would warn, and a warning is an error here."""
     with workers.connected("local:1") as one, workers.connected("local:1") as other:
         ports = {client.scheduler_info()["services"]["dashboard"] for client in (one, other)}
     assert len(ports) == 2
@@ -177,7 +178,7 @@ def test_ctrl_c_ends_the_workers(tmp_path):
         "sweep-id", "digits", "--gamma", "0:15:0.5", "--dask", "local:2",
         "--out", tmp_path / "a.csv", stop_after=4, start_new_session=True,
     )  # fmt: skip
-    # A terminal sends it to every process.
+    # A terminal sends SIGINT to every process of the command.
     os.killpg(ran.pid, signal.SIGINT)
     go_on(ran)
     _, error = ran.communicate()
@@ -185,7 +186,7 @@ def test_ctrl_c_ends_the_workers(tmp_path):
     assert error.count("\n") == 1
     assert "a.journal keeps what is finished, the same command with --resume goes on" in error
     assert cells_in(tmp_path / "a.journal") >= 4
-    # The workers end a moment later; they are not this process's to wait for.
+    # The workers end later. They are no children of this process, which can only poll them.
     with contextlib.suppress(ProcessLookupError):
         while True:
             os.killpg(ran.pid, 0)

@@ -1,4 +1,4 @@
-"""What is finished survives kills, folders that vanish or close, and a second process."""
+"""Finished cells survive kills, folders that vanish or are closed, and a second process."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_killed_at_random_moments(tmp_path):
 
 
 def as_user():
-    """Take from root what lets it write everywhere."""
+    """Drop root's capability to write to any folder."""
     if os.geteuid() == 0:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)
 
 
 @pytest.fixture
 def closed(tmp_path):
-    """A folder that as_user's processes cannot write to, once it has its mode."""
+    """A folder that processes of `as_user` cannot write to once a test makes it read-only."""
     folder = tmp_path / "runs"
     folder.mkdir()
     folder.chmod(0o555)
@@ -49,7 +49,7 @@ def closed(tmp_path):
     tried = subprocess.run(probe, preexec_fn=as_user, capture_output=True, check=False)
     folder.chmod(0o755)
     if tried.returncode == 0:
-        pytest.skip("nothing keeps this user from writing anywhere")
+        pytest.skip("this user can write to a folder in spite of its mode")
     yield folder
     folder.chmod(0o755)
 
@@ -84,7 +84,7 @@ def test_a_folder_that_is_closed_in_the_middle(closed):
 
 
 def test_a_folder_that_is_removed_in_the_middle(tmp_path):
-    """What is finished can no longer be found there: it is printed."""
+    """The finished cells cannot be read from a removed file later: they are printed."""
     folder = tmp_path / "runs"
     folder.mkdir()
     ran = shell(*COMMAND, "--out", folder / "a.csv", stop_after=3)

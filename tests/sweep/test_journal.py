@@ -56,7 +56,7 @@ def test_more_cells_may_join(tmp_path):
 
 @pytest.fixture
 def searches(monkeypatch):
-    """A list of errors: each search takes the next one, and raises it if there is one."""
+    """A list of errors, or None for success, that successive searches raise."""
     planned, done = [], []
     search = cells.search
 
@@ -104,7 +104,7 @@ def test_a_cell_that_fails_stands_alone(tmp_path, searches):
         assert sorted(journal.failures("array").values()) == sorted(
             f["reason"] for f in result.failures
         )
-    # Just those are computed when it goes on, and no trace of the failure is left.
+    # A resumed run computes the failed cells alone, and leaves no trace of the failure.
     done.clear()
     again = run(tmp_path / "a.journal")
     assert len(done) == 2
@@ -176,7 +176,7 @@ def test_a_journal_of_the_first_version_is_read(tmp_path):
 
 
 def test_two_processes_make_one_journal(tmp_path):
-    """Both see an empty file first: one of them makes the tables."""
+    """Two processes open the same empty file: one of them creates the tables."""
     code = "from zmanifold.sweep.journal import Journal; import sys; Journal(sys.argv[1]).close()"
     made = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.journal"]) for _ in range(8)
@@ -271,7 +271,7 @@ ENDLESS = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t)"
         (["PRAGMA user_version = 1"], "is damaged, it holds other tables than those of version 1"),
         (["DROP TABLE failure"], "other tables than those of version 2"),
         (["CREATE INDEX mine ON cell (row)"], "other tables than those of version 2"),
-        # What would run when a cell is read or written.
+        # Views and triggers, which would run when a cell is read or written.
         (["DROP TABLE cell", f"CREATE VIEW cell AS {ENDLESS} SELECT i key FROM t"], "other tables"),
         (["CREATE TRIGGER t AFTER INSERT ON cell BEGIN DELETE FROM cell; END"], "other tables"),
         (
@@ -322,7 +322,7 @@ def test_a_row_longer_than_sqlite_can_hold(tmp_path):
     with Journal(path):
         pass
     content = bytearray(path.read_bytes())
-    # The header of an index's row in SQLite's own table, behind the row's length and number.
+    # The header of an index's row in SQLite's schema table, after the row's length and number.
     start = content.index(bytes([6, 23, 61, 23, 1])) - 2
     content[start : start + 8] = b"\xff" * 8
     path.write_bytes(content)
@@ -342,7 +342,7 @@ def test_no_room_for_a_journal(tmp_path):
 
 
 def check_that_it_goes_on(folder, options):
-    """The sweep that was stopped there ends with the table of one that was not."""
+    """A sweep that is stopped and resumed gives the table of an undisturbed one."""
     resumed = shell(*COMMAND, *options, "--out", folder / "a.csv", "--resume")
     _, error = resumed.communicate()
     assert resumed.returncode == 0, error
@@ -365,7 +365,7 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
 
 
 def test_a_full_disk_keeps_what_is_finished(tmp_path):
-    """A limit on the size of files stands for the disk: the journal no longer grows."""
+    """A limit on the size of files stands for a full disk: the journal cannot grow."""
     options = ["--neighbors", "8", "--n-samples", "300"]
     limit = limited_files(28 * 1024)
     full = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", preexec_fn=limit)

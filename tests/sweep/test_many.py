@@ -1,4 +1,4 @@
-"""Several data sets in one run."""
+"""Sweeps over several data sets in one run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_it_is_one_sweep_after_the_other(data, tmp_path):
 def test_it_goes_on_or_begins_anew(data, tmp_path, monkeypatch):
     first = sweep_many(data, out=tmp_path / "a.csv", **SETTINGS)
     again = sweep_many(data, out=tmp_path / "a.csv", resume=True, **SETTINGS)
-    # The durations, too, are the journal's.
+    # Even the durations are those in the journal: no cell was computed again.
     pd.testing.assert_frame_equal(joint_table(first), joint_table(again))
     other = SETTINGS | {"batch_size": 16}
     with pytest.raises(InputError, match="batch_size=32, now 16"):
@@ -86,7 +86,7 @@ def test_what_a_lost_journal_held_is_in_the_error(data, tmp_path, monkeypatch):
     with pytest.raises(JournalLost, match=r"a\.journal' is gone") as caught:
         sweep_many(data, out=tmp_path / "a.csv", **SETTINGS)
     assert caught.value.to_frame()["dataset"].tolist() == ["helix-r3"] * 4
-    # Where the journal is still there the error is as it was.
+    # If the journal still exists, the original error is raised.
     monkeypatch.setattr(many, "save_sweep", lambda *_: (_ for _ in ()).throw(OSError("full")))
     monkeypatch.setattr(Sweep, "run", whole)
     with pytest.raises(OSError, match=r"^full$"):

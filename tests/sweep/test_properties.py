@@ -1,4 +1,4 @@
-"""Sweeps: a cell depends on its own mixer, size and seed alone."""
+"""Properties of sweeps: a cell depends on its own mixer, size and seed alone."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sweeps(draw, kinds=GENERAL, n=(4, 50)):
 
 
 def by_cell(result):
-    """Everything that was measured of each cell, but the time it took."""
+    """Return the measured values of each cell, without its duration."""
     frame = result.to_frame().drop(columns="seconds").fillna({"gamma": -1, "alpha": -1})
     return {(row[1], row[6], row[8]): row for row in map(tuple, frame.to_numpy())}
 
@@ -92,7 +92,7 @@ def test_rows(drawn):
     assert (frame["id_mean"] >= 0).all()
     assert (frame["id_mean"] <= np.minimum(frame["n_neighbors"] - 1, d)).all()
     assert (frame["n_degenerate"] <= q).all()
-    # A neighbourhood without spread counts 0, every other at least 1.
+    # A neighbourhood without spread has dimension 0, any other at least 1.
     assert (frame["id_mean"] >= 1 - frame["n_degenerate"] / q - 1e-12).all()
     np.testing.assert_allclose(frame["id_sem"], frame["id_std"] / np.sqrt(q), rtol=1e-15)
     assert (frame["seconds"] > 0).all()
@@ -130,7 +130,7 @@ def test_at_gamma_0_every_batch_is_one_point(n_batches, size, seed, d, data):
 @few
 @given(sweeps({"flat": GENERAL["flat"]}), SEEDS)
 def test_the_original_is_that_of_the_estimator(drawn, seed):
-    """Not mixed, and mixed in ways that leave every sample as it is."""
+    """The original data equals data mixed in ways that change no sample."""
     X, options = drawn
     options |= {"mixers": {"none": None, "same": lambda x, y: x}, "n_queries": None}
     rows = zm.sweep_id(X, **options).rows

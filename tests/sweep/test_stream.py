@@ -1,4 +1,4 @@
-"""A mixed set that is made block by block gives what one gives that is held."""
+"""A streamed mixed set gives the same results as one that is held in memory."""
 
 from __future__ import annotations
 
@@ -72,18 +72,18 @@ def test_the_same_numbers_as_in_memory(tmp_path, rng, never_held, make, options)
     file = mapped(tmp_path, X)
     streamed = zm.sweep_id(file, journal=tmp_path / "a.journal", **settings).to_frame()
     assert held.drop(columns="seconds").equals(streamed.drop(columns="seconds"))
-    # The file's content has one name, however it is read.
+    # The fingerprint is that of the file's content, whether it is held or streamed.
     again = zm.sweep_id(X, journal=tmp_path / "a.journal", **settings).to_frame()
     assert again.equals(streamed)
 
 
 def tenths(rng):
-    """Sums of such squares depend on the order of adding."""
+    """Sums of the squares of such values depend on the order of summation."""
     return rng.integers(0, 4, size=(600, 5)) * 0.1
 
 
 def near_and_far(rng):
-    """A cloud at the resolution of the far points: without spread beside them, not alone."""
+    """A cloud as small as the rounding of far points: it has spread alone, but none beside them."""
     X = rng.normal(size=(400, 8)).astype(np.float32)
     X[:200] *= 1e-3
     X[200:] += 1e6
@@ -111,7 +111,7 @@ def test_every_neighbour_and_count_is_that_of_the_whole(rng, make, memory):
             given, fukunaga_olsen(whole, exact, alpha=0.05, memory=2**26), strict=True
         ):
             assert torch.equal(found, wanted)
-        # Each neighbourhood alone, beside which there is nothing far.
+        # Each neighbourhood on its own, without the far points.
         alone = around.estimate(FukunagaOlsen(), 45, 1)
         assert all(torch.equal(found, wanted) for found, wanted in zip(given, alone, strict=True))
         fraction, power = stream.norm
@@ -133,15 +133,15 @@ def test_no_more_is_made_than_the_memory_holds(rng, monkeypatch, one_thread):
     positions = torch.arange(0, 600, 50)
     around = streams.StreamedNeighborhoods(stream, positions, stream.search(positions, 45))
     around.estimate(FukunagaOlsen(), 45, 1)
-    # A batch, or the candidates of one query.
+    # The largest block is one batch, or the candidates of one query.
     assert max(largest) <= 45 + SPARE_CANDIDATES
 
 
 def test_mixers_take_turns(tmp_path, rng, never_held):
-    """A mixer that draws from torch's global state gives the same from several threads."""
+    """A mixer that draws from torch's global generator gives the same from several threads."""
 
     def own(x, y):
-        # Another thread may go on here, and draw.
+        # Sleeping lets another thread run and, without the lock under test, draw.
         time.sleep(0.001)
         lam = torch.rand(len(x), 1)
         return lam * x + (1 - lam) * x.roll(1, 0), y
@@ -193,7 +193,7 @@ def test_what_cannot_be_streamed_is_refused(tmp_path, rng, never_held):
     with pytest.raises(InputError, match=r"too little to go through a file .* at least \d+ MiB"):
         sweep.prepare_sweep(X, mixers=[None], memory_limit=2**27)
     assert streaming_memory(None) >= 2**26
-    # The shuffle alone takes 8 bytes a row.
+    # The shuffle alone takes 8 bytes for each row.
     X = torch.zeros(1, 2).expand(2**30, 2)
     cells = sweep.Cells("big", Batches(X, None, None, 32, 0), 100, False, 2**33, "exact", ())
     with pytest.raises(InputError, match=r"too little .* at least 12\d\d\d MiB"):
@@ -201,7 +201,7 @@ def test_what_cannot_be_streamed_is_refused(tmp_path, rng, never_held):
 
 
 def test_a_file_larger_than_the_limit(tmp_path):
-    """The command takes less anonymous memory than it is allowed and than the file has."""
+    """The command takes less anonymous memory than its limit, which is below the file's size."""
     n, d = 150_000, 900
     out = np.lib.format.open_memmap(tmp_path / "big.npy", "w+", np.float32, (n, d))
     rng = np.random.default_rng(0)

@@ -30,7 +30,7 @@ def means(result):
 
 
 def test_one_cell_against_naive_loops(helix):
-    """Shuffle, batches, weights, mixing, neighbours and rule, each by hand."""
+    """The reference computes shuffle, batches, weights, mixing, neighbours and rule by hand."""
     n, b, k = 590, 32, 8
     X = helix[:n]
     result = zm.sweep_id(X, mixers=zm.ZetaMixup(2.8), n_neighbors=k, seeds=[7], progress=False)
@@ -71,7 +71,7 @@ def test_the_table_is_tidy(helix):
     assert frame[frame["mixer"] == "mixup"]["alpha"].tolist() == [1.0] * 4
     assert (frame["seconds"] > 0).all()
     assert frame["device"].unique().tolist() == ["cpu"]
-    # Ready for JSON, and says how to do it again.
+    # The settings can be written as JSON, and suffice to repeat the sweep.
     settings = json.loads(json.dumps(result.settings, allow_nan=False))
     assert settings["seeds"] == [0, 1]
     assert settings["versions"]["torch"] == torch.__version__
@@ -104,7 +104,7 @@ def test_results_do_not_depend_on_chunks_or_threads(helix, one_thread):
 def test_one_seed_means_the_same_shuffle_and_permutations_at_every_gamma(helix):
     batches = Batches(torch.from_numpy(helix), None, None, 32, 2**24)
     original = batches.mixed(None, 3)
-    # At a large γ an anchored output is its own sample, in the original's order.
+    # At a large γ an anchored output equals its own sample, in the order of the originals.
     anchored = batches.mixed(zm.ZetaMixup(60.0, anchored=True), 3)
     torch.testing.assert_close(anchored, original)
     # And the outputs move continuously with γ.
@@ -114,7 +114,7 @@ def test_one_seed_means_the_same_shuffle_and_permutations_at_every_gamma(helix):
 
 
 def test_weights_are_drawn_and_applied_in_float64(helix):
-    """In float32 a mixed point would be off by up to 1e-7 of its norm of 100."""
+    """In float32 a mixed point would have an error of up to 1e-7 of its norm, which is 100."""
     X = torch.from_numpy(helix[:64])
     mixed = Batches(X, None, None, 64, 2**24).mixed(zm.ZetaMixup(0.7), 0)
     order = np.random.default_rng(np.random.SeedSequence([0, 0])).permutation(64)
@@ -129,7 +129,7 @@ def test_a_short_last_batch_is_filled_up_and_cut(helix):
     X = torch.from_numpy(helix[:70])
     batches = Batches(X, None, None, 32, 2**24)
     mixed = batches.mixed(zm.ZetaMixup(60.0, anchored=True), 0)
-    # Every sample leads exactly one output.
+    # Every sample has the largest weight in exactly one output.
     assert len(mixed) == 70
     assert (torch.cdist(mixed, X).min(dim=1).indices.sort().values == torch.arange(70)).all()
     at_zero = batches.mixed(zm.ZetaMixup(0.0), 0)
@@ -173,7 +173,7 @@ def test_queries_are_drawn_from_all_points_and_neighbours_too(helix):
 
 
 class Plain:
-    """Weights without a generator, from torch's global state."""
+    """A mixer whose weights come from torch's global generator."""
 
     def weights(self, batch_size):
         return torch.softmax(torch.randn(batch_size, batch_size), dim=1)
@@ -194,7 +194,7 @@ def test_any_mixer_can_be_swept(rng):
     assert means(first).equals(means(zm.sweep_id(data, mixers=mixers, **FAST)))
     assert first.to_frame()["mixer"].unique().tolist() == ["plain", "own", "zeta"]
     assert math.isnan(first.rows[0]["gamma"])
-    # A shift alone leaves distances inside a batch as they were.
+    # Shifting all points leaves the distances within a batch unchanged.
     assert first.to_frame().query("mixer == 'own'")["id_mean"].min() > 1
 
 

@@ -47,7 +47,7 @@ def test_a_checkpoint_goes_on_and_is_loaded(digits, tmp_path):
     np.testing.assert_array_equal(
         loaded.model.predict(test.points), through.model.predict(test.points)
     )
-    # All is done: nothing is trained again.
+    # The training is complete: no epoch is trained again.
     again = train(training, checkpoint=path, resume=True, **settings)
     assert same(again, through)
     with pytest.raises(
@@ -112,7 +112,7 @@ def test_what_a_file_holds(checkpoint, tmp_path):
 
 
 def changed(path, metadata=None, tensors=None, *, drop=(), signed=True):
-    """Write a checkpoint anew with other metadata and tensors, with a right checksum or the old."""
+    """Rewrite a checkpoint with other metadata and tensors, and with a new or the old checksum."""
     with safe_open(path, "pt") as file:
         meta = file.metadata() | (metadata or {})
     kept = {name: tensor.clone() for name, tensor in load_file(path).items()} | (tensors or {})

@@ -22,13 +22,13 @@ def test_it_learns(digits, mixer):
     assert frame["loss"].iloc[-1] < frame["loss"].iloc[0]
     assert frame["test_accuracy"].iloc[-1] == done.accuracy(test) > 0.85
     assert not done.model.training
-    # Down to a fifth after 40, 60 and 80 per cent.
+    # The rate falls to a fifth after 40, 60 and 80 per cent of the epochs.
     expected = [0.1] * 6 + [0.02] * 3 + [0.004] * 3 + [0.0008] * 3
     np.testing.assert_allclose(frame["learning_rate"], expected)
 
 
 def test_a_step_is_nesterovs_with_weight_decay(digits):
-    """Against the update written out: v = 0.9 v + g, w -= rate (g + 0.9 v), g with decay."""
+    """The reference writes the update out: v = 0.9 v + g, w -= rate (g + 0.9 v), g with decay."""
     training, _ = digits
     settings = {"epochs": 2, "batch_size": 100, "learning_rate": 0.05, "weight_decay": 0.01}
     done = train(training, seed=5, device="cpu", progress=False, **settings)
@@ -89,7 +89,7 @@ def test_a_called_mixer_and_soft_labels(digits):
     assert {entry[:2] for entry in seen} == {((50, 1, 8, 8), (50, 10))}
     drawn = [float(entry[2]) for entry in seen]
     train(training, mixer=watch, epochs=1, batch_size=50, progress=False)
-    # Global randomness is a function of the seed, too.
+    # Draws from torch's global generator depend on the seed, too.
     assert [float(entry[2]) for entry in seen[len(drawn) :]] == drawn
 
 
@@ -130,7 +130,7 @@ def weighted(x, y):
 
 
 def test_loss_weights(digits):
-    """One step from weights of the mean of w * CE, written out."""
+    """One step by the gradient of the mean of w * CE, written out."""
     training, _ = digits
     done = train(training, mixer=weighted, epochs=1, batch_size=300, weight_decay=0, progress=False)
     model = make_classifier("small", (1, 8, 8), 10, seed=0)
@@ -149,7 +149,7 @@ def test_loss_weights(digits):
 class Fitted:
     """Replace each sample of a batch by the sample of the same row in the set it was fitted to."""
 
-    seen = []  # noqa: RUF012  # what copies of it have seen
+    seen = []  # noqa: RUF012  # shared, because training calls copies of the mixer
 
     def fit(self, X, y):
         self.X, self.y = X, y
@@ -169,6 +169,6 @@ def test_a_mixer_is_fitted_to_the_whole_set_first(digits):
     mixer = Fitted()
     done = train(training, mixer=mixer, epochs=2, batch_size=100, progress=False)
     assert mixer.seen == [("fit", 300, 1, 8, 8, 300, 10), *[100] * 7]
-    # The user's own stays as it was.
+    # The user's object is unchanged: a copy was fitted.
     assert not hasattr(mixer, "X")
     assert same(done, train(training, epochs=2, batch_size=100, progress=False))

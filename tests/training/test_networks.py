@@ -18,12 +18,12 @@ def test_shapes(arch, shape):
 
 
 def test_resnet18_is_the_one_for_cifar():
-    """11,173,962 parameters for ten classes, 32 x 32 pixels down to 4 x 4."""
+    """ResNet-18 has 11,173,962 parameters for ten classes, and maps 32 x 32 pixels to 4 x 4."""
     model = ResNet18((3, 32, 32), 10)
     assert sum(p.numel() for p in model.parameters()) == 11_173_962
     assert model.layers(torch.zeros(1, 3, 32, 32)).shape == (1, 512, 4, 4)
     kinds = [type(m).__name__ for m in model.modules()]
-    # 17 in the layers, 3 in projected shortcuts.
+    # 17 convolutions in the layers, 3 in shortcuts.
     assert kinds.count("Conv2d") == 20
     assert kinds.count("MaxPool2d") == 0
 

@@ -199,7 +199,7 @@ def _read_safetensors(path: Path, start: bytes) -> dict[str, Any]:
         metadata = file.metadata() or {}
         if metadata.get("format") != _FORMAT:
             return {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not iterable itself
     if metadata.pop("sha256", None) != _checksum(metadata, tensors):
         raise ValueError("its checksum is another one")
     history = [
