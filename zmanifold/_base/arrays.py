@@ -246,7 +246,7 @@ def as_rows(rows: Any, n_points: int, *, name: str = "queries") -> Int64[Tensor,
 
 
 def as_real_tensor(X: Any, name: str) -> Tensor:
-    """Return `X` as a tensor of real numbers, of any shape; an InputError says why it is none.
+    """Return `X` as a tensor of real numbers, of any shape, or raise InputError.
 
     Examples
     --------

@@ -160,7 +160,7 @@ def as_counts(name: str, values: Any, *, least: int) -> list[int]:
 
 
 def check_n_neighbors(value: Any, n_points: int, *, least: int = 1, apart: bool = False) -> int:
-    """Return the number of neighbours as an int if so many points can be neighbours.
+    """Return the number of neighbours as an int if a point can have that many.
 
     Parameters
     ----------

@@ -106,8 +106,9 @@ def run_chunks(
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """Return the process's pool of threads, which lasts: starting one costs 200 searches in a tree.
+    """Return the pool of threads, one for the life of the process.
 
+    Starting a thread takes as long as 200 searches in a tree, so that threads are kept for reuse.
     The executor starts a thread only when none is idle, so it holds as many as were ever at work at
     the same time. Its limit of 4096 is above the number of cores times that of concurrent calls. At
     the limit, work waits for a free thread; no thread waits for another one, so none waits forever.

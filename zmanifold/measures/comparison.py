@@ -29,7 +29,7 @@ class Comparison:
         The original samples, divided by the same power of two as the mixed ones: their squares
         neither overflow nor underflow.
     mixed : torch.Tensor of shape (m, d)
-        The mixed samples, divided likewise.
+        The mixed samples, divided by the same power of two.
     labels, mixed_labels : Labels
         Their labels, over the same classes.
     n_neighbors : int

@@ -193,7 +193,7 @@ class Journal:
             yield
         except (*_ERRORS, OSError) as error:
             full = getattr(error, "sqlite_errorcode", 0) & 255 in _FULL
-            remedy = "make room" if full else "remove the file if it is none of yours"
+            remedy = "make room" if full else "remove the file if nobody needs it"
             raise InputError(
                 f"the journal {str(self.path)!r} cannot be used ({_reason(error)}): give another "
                 f"name, or {remedy}."
