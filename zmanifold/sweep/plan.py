@@ -326,7 +326,7 @@ class Sweep:
             # Journals of version 0.1.0 have this entry, and can be resumed. Since then the key of a
             # cell includes its estimator.
             "alphaFO": 0.05,
-            # Journals of version 0.1.0 lack this entry, and hold exact sweeps.
+            # Exact sweeps have no such entry, so that their earlier journals can be resumed.
             **({} if method == "exact" else {"neighbors_method": method}),
         }
 
