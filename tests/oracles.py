@@ -44,18 +44,37 @@ def spectrum(points):
 
 
 def fukunaga_olsen(X, indices, alpha=0.05):
-    """Return the rule's dimension of each neighbourhood, and the distance to its threshold."""
+    """Return the rule's dimension of each neighbourhood, and the distance to its threshold.
+
+    Points less the first of them, divided by the largest difference: neither rounding relative to
+    their distance from the origin nor a square out of float64's range plays a part.
+    """
+    X = np.asarray(X, dtype=np.float64)
     counts, margins = [], []
     for row in indices:
-        values = spectrum(X[row])
-        if values[0] == 0:
+        near = X[row] - X[row[0]]
+        if not near.any():
             counts.append(0)
             margins.append(np.inf)
             continue
+        values = spectrum(near / np.abs(near).max())
         relative = values / values[0]
         counts.append(int((relative > alpha).sum()))
         margins.append(np.abs(relative - alpha).min())
     return np.array(counts), np.array(margins)
+
+
+def spreads(X, indices, units):
+    """For each neighbourhood how far its most varying coordinate varies, in multiples of so many
+    units of its own rounding."""
+    X = np.asarray(X)
+    rounding, found = units * np.finfo(X.dtype).eps, []
+    X = X.astype(np.float64)
+    for row in indices:
+        ranges, own = np.ptp(X[row], axis=0), np.abs(X[row]).max(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            found.append(np.where(ranges > 0, ranges / (rounding * own), 0).max())
+    return np.array(found)
 
 
 def p_series(gamma, n_mix):

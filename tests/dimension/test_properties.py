@@ -17,7 +17,11 @@ ALPHAS = st.sampled_from([0.05, 0.25, 0.5]) | st.floats(1e-6, 0.999)
 
 def moderate(X):
     """The points times a power of two that brings the largest value to about 1."""
-    return np.ldexp(X, -np.frexp(np.abs(X).max())[1])
+    return np.ldexp(X, -exponent_of(X))
+
+
+def exponent_of(X):
+    return np.frexp(np.abs(X).max())[1]
 
 
 def decided(X, indices, alpha, error):
@@ -25,20 +29,22 @@ def decided(X, indices, alpha, error):
 
     Let every coordinate be off by `error` times the largest norm R. A singular value s of k
     centred points then moves by at most sqrt(k) error R (Weyl), so the quotient of two squares
-    by about 4 of that over the largest s. Without spread are points whose distance to their
-    mean, in the root mean square, is within 64 units of rounding at R.
+    by about 4 of that over the largest s. The rounding of k differences adds (k + 2) units of
+    the largest. Without spread are points that vary in no coordinate by more than 64 units.
     """
-    X = moderate(X)
-    k, largest = indices.shape[1], np.linalg.norm(X, axis=1).max()
+    k, d = indices.shape[1], X.shape[1]
     counts, margins = oracles.fukunaga_olsen(X, indices, alpha)
-    spectra = np.array([oracles.spectrum(X[row]) for row in indices]) * (k - 1)
-    spread = np.sqrt(spectra.sum(axis=1) / k)
-    tolerance = 64 * 2 * UNIT * largest
-    without = spread <= tolerance
-    moved = 4 * np.sqrt(k) * (error + (k + 2) * UNIT) * largest
-    clear = (np.minimum(margins, 1) - 2.0**-40) * np.sqrt(spectra[:, 0]) > moved
-    clear = np.where(without, spread <= tolerance / 2, clear & (spread > 2 * tolerance))
-    return np.where(without, 0, counts), clear
+    apart = np.array([np.abs(X[row] - X[row[0]]).max() for row in indices])
+    # Divided by their largest difference, points have singular values from 1 / 2 on.
+    with np.errstate(divide="ignore", over="ignore"):
+        beside = 0.0 if error == 0 else error * np.linalg.norm(moderate(X), axis=1).max()
+        beside = beside / np.where(apart > 0, apart / np.ldexp(1.0, exponent_of(X)), 1)
+    moved = 4 * np.sqrt(k) * (beside + (k + 2) * UNIT * np.sqrt(d))
+    spread = oracles.spreads(X, indices, 64)
+    off = 4 * spread * beside
+    clear = (np.minimum(margins, 1) - 2.0**-40) / 2 > moved
+    clear = np.where(spread <= 1, spread + off <= 0.5, clear & (spread - off > 2))
+    return np.where(spread <= 1, 0, counts), clear
 
 
 def settled(X, k, error):

@@ -1,10 +1,10 @@
+from ._spread import Tolerance as Tolerance
 from .api import LocalPCA as LocalPCA
 from .api import local_spectra as local_spectra
 from .fo import FukunagaOlsen as FukunagaOlsen
 from .fo import fukunaga_olsen as fukunaga_olsen
 from .neighborhoods import Neighborhoods as Neighborhoods
 from .neighborhoods import as_neighborhoods as as_neighborhoods
-from .neighborhoods import greatest_norm as greatest_norm
 from .registry import EstimatorInfo as EstimatorInfo
 from .registry import available as available
 from .registry import estimate as estimate

@@ -29,6 +29,10 @@ _SHIFTS_AT_ONCE = 8
 # Rows are multiplied in parts of so many columns.
 _PART = 512
 
+# Sums of squares this small may have lost digits to underflow, and those above its inverse
+# overflow with a few more. The points' differences are then scaled first.
+_LEAST_TRACE = 1e-200
+
 # Up to this order matrices are decided many at a time.
 _MOST_IN_LANES = 24
 
@@ -38,9 +42,7 @@ def count_significant(
     indices: Int64[np.ndarray, "q k"],
     order: Int64[np.ndarray, " p"],
     alpha: float,
-    rounding: float,
     dimension: Int64[np.ndarray, " q"],
-    degenerate: Bool[np.ndarray, " q"],
     proven: Bool[np.ndarray, " q"],
 ) -> None:
     """Count the eigenvalues of each neighbourhood's covariance above alpha times the largest.
@@ -54,17 +56,15 @@ def count_significant(
     Parameters
     ----------
     points : ndarray of shape (n, d)
-        Points whose squares neither overflow nor vanish.
+        Finite points of any magnitude, below 2**1022.
     indices : ndarray of shape (q, k)
         Row numbers of the neighbourhoods.
     order : ndarray of shape (p,)
         Which neighbourhoods to count. Those that share points in a row spare the memory work.
     alpha : float
         The fraction of the largest eigenvalue.
-    rounding : float
-        A root mean square distance to the mean up to which a neighbourhood has no spread.
-    dimension, degenerate, proven : ndarray of shape (q,)
-        Where the counts go (0 without spread), and what is known of them.
+    dimension, proven : ndarray of shape (q,)
+        Where the counts go (0 where all points coincide), and whether they are proven.
 
     Examples
     --------
@@ -72,17 +72,17 @@ def count_significant(
     >>> from zmanifold.dimension._inertia import count_significant
     >>> points = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.1]])
     >>> rows = np.array([[0, 1, 2], [1, 1, 1]])
-    >>> out = np.zeros(2, np.int64), np.zeros(2, bool), np.zeros(2, bool)
-    >>> count_significant(points, rows, np.arange(2), 0.05, 1e-12, *out)
+    >>> out = np.zeros(2, np.int64), np.zeros(2, bool)
+    >>> count_significant(points, rows, np.arange(2), 0.05, *out)
     >>> [values.tolist() for values in out]
-    [[1, 0], [False, True], [True, True]]
+    [[1, 0], [True, True]]
     """
-    _count(points, indices, order, alpha, rounding, dimension, degenerate, proven)
+    _count(points, indices, order, alpha, dimension, proven)
 
 
 @_kernel
 @no_type_check
-def _count(points, indices, order, alpha, rounding, dimension, degenerate, proven):
+def _count(points, indices, order, alpha, dimension, proven):
     k, d = indices.shape[1], points.shape[1]
     m, length = min(k, d), max(k, d)
     # What pads the rows stays zero.
@@ -98,9 +98,9 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
         for place in range(len(order)):
             i = order[place]
             only = order[place : place + 1]
-            _scatter(points, indices, only, rounding, centred, mean, scatters, degenerate)
+            _scatter(points, indices, only, centred, mean, scatters)
             dimension[i], proven[i] = 0, True
-            if not degenerate[i]:
+            if _trace(scatters[0], m) > 0:
                 dimension[i], proven[i] = _decided(scatters[0], m, alpha, error, vectors)
         return
     matrices = np.empty((m, m, LANES))
@@ -108,7 +108,7 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
     least, sure = np.empty(LANES), np.empty(LANES, np.bool_)
     for start in range(0, len(order), LANES):
         part = order[start : start + LANES]
-        _scatter(points, indices, part, rounding, centred, mean, scatters, degenerate)
+        _scatter(points, indices, part, centred, mean, scatters)
         for lane in range(LANES):
             # Lanes to spare do the last one again.
             filled = min(lane, len(part) - 1)
@@ -119,7 +119,7 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
         for lane in range(len(part)):
             i = part[lane]
             dimension[i], proven[i] = np.int64(least[lane]), sure[lane]
-            if degenerate[i]:
+            if not _trace(scatters[lane], m) > 0:
                 dimension[i], proven[i] = 0, True
             elif not proven[i]:
                 dimension[i], proven[i] = _decided(scatters[lane], m, alpha, error, vectors)
@@ -127,27 +127,64 @@ def _count(points, indices, order, alpha, rounding, dimension, degenerate, prove
 
 @_kernel
 @no_type_check
-def _scatter(points, indices, order, rounding, centred, mean, scatters, degenerate):
-    """Form scatter matrices divided by their trace, and tell which have next to none.
+def _scatter(points, indices, order, centred, mean, scatters):
+    """Form scatter matrices divided by their trace; where all points coincide they are zero.
 
     Of several neighbourhoods at a time: a call takes as long as a small matrix.
     """
-    m, k = len(centred), indices.shape[1]
+    m = len(centred)
     for lane in range(len(order)):
         i = order[lane]
-        if len(mean) <= k:
-            _gather_features(points, indices, i, centred)
-        else:
-            _gather_points(points, indices[i], centred, mean)
-        _products(centred, scatters[lane])
-        trace = 0.0
-        for j in range(m):
-            trace += scatters[lane, j, j]
-        degenerate[i] = math.sqrt(trace / k) <= rounding
+        _scatter_one(points, indices, i, centred, mean, scatters[lane])
+        trace = _trace(scatters[lane], m)
+        # The comparison is false for a sum that overflowed to infinity or its difference, too.
+        if not (trace > _LEAST_TRACE and trace < 1 / _LEAST_TRACE):
+            near = _scaled_differences(points, indices[i])
+            everyone = np.arange(len(near)).reshape(1, -1)
+            _scatter_one(near, everyone, 0, centred, mean, scatters[lane])
+            trace = _trace(scatters[lane], m)
         if trace > 0:
             for r in range(m):
                 for c in range(r + 1):
                     scatters[lane, r, c] /= trace
+
+
+@_kernel
+@no_type_check
+def _scatter_one(points, indices, i, centred, mean, scatter):
+    if len(mean) <= indices.shape[1]:
+        _gather_features(points, indices, i, centred)
+    else:
+        _gather_points(points, indices[i], centred, mean)
+    _products(centred, scatter)
+
+
+@_kernel
+@no_type_check
+def _trace(scatter, m):
+    trace = 0.0
+    for j in range(m):
+        trace += scatter[j, j]
+    return trace
+
+
+@_strict
+@no_type_check
+def _scaled_differences(points, rows):
+    """Return points less the first, times a power of two that brings the largest entry to 1."""
+    k, d = len(rows), points.shape[1]
+    near = np.empty((k, d))
+    largest = 0.0
+    for j in range(k):
+        for c in range(d):
+            near[j, c] = np.float64(points[rows[j], c]) - np.float64(points[rows[0], c])
+            largest = max(largest, abs(near[j, c]))
+    # Within float64's range even for a difference of 2**-1074.
+    scale = math.ldexp(1.0, min(-math.frexp(largest)[1], 1000))
+    for j in range(k):
+        for c in range(d):
+            near[j, c] *= scale
+    return near
 
 
 @_kernel

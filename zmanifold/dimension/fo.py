@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -12,23 +11,16 @@ from torch import Tensor
 from zmanifold._base.checks import is_number
 from zmanifold._base.errors import InputError
 from zmanifold._base.parallel import run_chunks
-from zmanifold._base.scaling import rescaled
 from zmanifold.dimension._inertia_gpu import count_by_signs
+from zmanifold.dimension._spread import Tolerance, without_spread
 from zmanifold.dimension.neighborhoods import (
     Neighborhoods,
-    greatest_norm,
+    below_overflow,
     scatter_matrices,
     spectra_of,
 )
 
 __all__ = ["FukunagaOlsen", "fukunaga_olsen"]
-
-# A neighbourhood is "without spread" when its points differ by no more than this many units of
-# the dtype's spacing at the data's largest norm. float32 data is often used at its very
-# resolution, so only a single unit counts as rounding there; float64 has room for what long
-# sums leave behind.
-_ROUNDING_UNITS = {torch.float32: 1.0, torch.float64: 64.0}
-
 
 # Up to this order of the scatter matrix a CPU counts eigenvalues faster than it computes them.
 _MOST_COUNTED = 512
@@ -40,7 +32,7 @@ def fukunaga_olsen(
     *,
     alpha: float,
     memory: int,
-    largest_norm: tuple[float, int] | None = None,
+    tolerance: Tolerance | None = None,
 ) -> tuple[Int64[Tensor, " q"], Bool[Tensor, " q"]]:
     """Count the significant eigenvalues of each neighbourhood, without checks.
 
@@ -54,16 +46,15 @@ def fukunaga_olsen(
         An eigenvalue counts if it is strictly greater than alpha times the largest.
     memory : int
         Bytes of working memory.
-    largest_norm : tuple of float and int, optional
-        Fraction and exponent (as of `math.frexp`) of the largest norm of the whole data, where
-        `points` are a part of it.
+    tolerance : Tolerance, optional
+        How far the points may be off through the rounding of their mixing.
 
     Returns
     -------
     dimension : torch.Tensor of shape (q,)
         The counts; 0 where the neighbourhood is degenerate.
     degenerate : torch.Tensor of shape (q,)
-        True where the neighbourhood has no spread beyond rounding.
+        True where the neighbourhood has no spread beyond rounding: see `without_spread`.
 
     Examples
     --------
@@ -73,36 +64,26 @@ def fukunaga_olsen(
     >>> fukunaga_olsen(points, torch.tensor([[0, 1, 2], [1, 1, 1]]), alpha=0.05, memory=2**20)
     (tensor([1, 0]), tensor([False,  True]))
     """
-    dtype = points.dtype
-    (points,), exponent = rescaled(points)
-    if largest_norm is None:
-        norm = greatest_norm(points)
-    else:
-        norm = math.ldexp(largest_norm[0], largest_norm[1] - exponent)
-    rounding = _ROUNDING_UNITS[dtype] * torch.finfo(dtype).eps * norm
-    q = len(indices)
-    dimension, degenerate = indices.new_empty(q), torch.empty_like(indices[:, 0], dtype=torch.bool)
+    degenerate = without_spread(points, indices, tolerance, memory)
+    points, _ = below_overflow(points)
+    dimension, proven = indices.new_zeros(len(indices)), torch.zeros_like(degenerate)
     # What lies at the threshold itself is not greater, however a chunk's products round it.
     at_least = alpha + (indices.shape[1] + points.shape[1]) * 2.0**-50
-    proven = torch.zeros_like(degenerate)
     if points.device.type != "cpu":
-        _count_by_signs(points, indices, at_least, rounding, memory, dimension, degenerate, proven)
+        _count_by_signs(points, indices, at_least, memory, dimension, proven)
     elif min(indices.shape[1], points.shape[1]) <= _MOST_COUNTED:
-        _count(points, indices, alpha, rounding, dimension, degenerate, proven)
-    undecided = (~proven).nonzero()[:, 0]
+        _count(points, indices, alpha, dimension, proven)
+    undecided = (~(proven | degenerate)).nonzero()[:, 0]
     if len(undecided):
-        spectra, spread = spectra_of(points, indices[undecided], memory)
-        without = spread <= rounding
-        significant = (spectra > at_least * spectra[:, :1]).sum(dim=1)
-        dimension[undecided], degenerate[undecided] = significant.masked_fill_(without, 0), without
-    return dimension, degenerate
+        spectra, _ = spectra_of(points, indices[undecided], memory)
+        dimension[undecided] = (spectra > at_least * spectra[:, :1]).sum(dim=1)
+    return dimension.masked_fill_(degenerate, 0), degenerate
 
 
 def _count(
     points: Float[Tensor, "n d"],
     indices: Int64[Tensor, "q k"],
     alpha: float,
-    rounding: float,
     *out: Shaped[Tensor, " q"],
 ) -> None:
     """Count on a CPU, without computing the eigenvalues, where that is proven to be the same."""
@@ -114,7 +95,7 @@ def _count(
     order = walk(rows, data)
 
     def work(part: slice) -> None:
-        count_significant(data, rows, order[part], alpha, rounding, *results)
+        count_significant(data, rows, order[part], alpha, *results)
 
     run_chunks(work, len(rows), 1024, points.device)
 
@@ -123,21 +104,17 @@ def _count_by_signs(
     points: Float[Tensor, "n d"],
     indices: Int64[Tensor, "q k"],
     alpha: float,
-    rounding: float,
     memory: int,
     *out: Shaped[Tensor, " q"],
 ) -> None:
     """Count on any device, by products, where that is proven to be the same."""
-    dimension, degenerate, proven = out
+    dimension, proven = out
     q, k = indices.shape
     d = points.shape[1]
 
     def work(part: slice) -> None:
-        scatter, spread = scatter_matrices(points, indices[part])
-        counts, certain = count_by_signs(scatter, alpha)
-        without = spread <= rounding
-        dimension[part] = counts.masked_fill_(without, 0)
-        degenerate[part], proven[part] = without, certain | without
+        scatter, _ = scatter_matrices(points, indices[part])
+        dimension[part], proven[part] = count_by_signs(scatter, alpha)
 
     run_chunks(work, q, memory // (24 * k * d + 40 * min(k, d) ** 2), points.device)
 
@@ -186,5 +163,5 @@ class FukunagaOlsen:
             neighborhoods.indices,
             alpha=self.alphaFO,
             memory=neighborhoods.memory,
-            largest_norm=neighborhoods.largest_norm,
+            tolerance=neighborhoods.tolerance,
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
@@ -15,45 +13,66 @@ from torch import Tensor
 from zmanifold._base.arrays import as_array, as_rows
 from zmanifold._base.errors import InputError
 from zmanifold._base.parallel import chunks, run_chunks
-from zmanifold._base.scaling import rescaled
+from zmanifold._base.scaling import largest_magnitude
+from zmanifold.dimension._spread import Tolerance
 
-__all__ = ["Neighborhoods", "as_neighborhoods", "greatest_norm", "scatter_matrices", "spectra_of"]
+__all__ = [
+    "Neighborhoods",
+    "as_neighborhoods",
+    "below_overflow",
+    "scatter_matrices",
+    "spectra_of",
+]
 
 _CACHE_BYTES = 16 * 2**20
 
+# Sums of squares this small may have lost digits to underflow, those above its inverse overflow.
+_LEAST_TRACE = 1e-200
 
 # Up to this order a GPU computes the eigenvalues of many matrices at a time.
 _MOST_BATCHED = 32
 
 
-def greatest_norm(points: Float[Tensor, "n d"]) -> float:
-    """Return the largest Euclidean norm of points of moderate magnitude.
+def scatter_matrices(
+    points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"]
+) -> tuple[Float64[Tensor, "q r r"], Int64[Tensor, " q"]]:
+    """Return the smaller scatter matrices, divided by 4**exponent, and these exponents.
+
+    The exponent is 0 where sums of squares neither overflow nor lose digits to underflow.
 
     Examples
     --------
     >>> import torch
-    >>> from zmanifold.dimension.neighborhoods import greatest_norm
-    >>> greatest_norm(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
-    5.0
+    >>> from zmanifold.dimension.neighborhoods import scatter_matrices
+    >>> scatter_matrices(torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[0, 1]]))
+    (tensor([[[ 1., -1.],
+             [-1.,  1.]]], dtype=torch.float64), tensor([0]))
     """
-    if points.device.type != "cpu":
-        return float(points.norm(dim=1).max())
-    # NumPy leaves no waiting threads behind, as in `largest_magnitude`.
-    array = points.numpy()
-    return math.sqrt(float(np.einsum("nd,nd->n", array, array).max()))
-
-
-def scatter_matrices(
-    points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"]
-) -> tuple[Float64[Tensor, "q r r"], Float64[Tensor, " q"]]:
-    """Return the smaller scatter matrices and the root mean square distances to the mean."""
-    k = indices.shape[1]
     near = points[indices]
-    # One pass from the points' type to float64: memory is what limits a GPU here.
-    centred = torch.sub(near, near.mean(dim=1, keepdim=True, dtype=torch.float64))
+    # One pass from the points' type to float64: memory is what limits a GPU here. Differences
+    # from one of the points round by the spread alone, however far from the origin they are.
+    scatter = _products(torch.sub(near, near[:, :1].double()))
+    exponents = torch.zeros_like(indices[:, 0])
+    trace = scatter.diagonal(dim1=1, dim2=2).sum(dim=1)
+    # The comparisons are false for NaN, the difference of sums that overflowed.
+    extreme = (~((trace > _LEAST_TRACE) & (trace < 1 / _LEAST_TRACE))).nonzero()[:, 0]
+    if len(extreme):
+        apart = torch.sub(near[extreme], near[extreme, :1].double())
+        found = torch.frexp(apart.abs().amax(dim=(1, 2))).exponent.long()
+        # Two steps: 2**-exponent itself is not a float64 for a difference of 2**-1074.
+        exponents[extreme] = found
+        halves = [-(found // 2), found // 2 - found]
+        for half in halves:
+            apart *= torch.ldexp(torch.ones_like(apart[:, 0, 0]), half)[:, None, None]
+        scatter[extreme] = _products(apart)
+    return scatter, exponents
+
+
+def _products(apart: Float64[Tensor, "q k d"]) -> Float64[Tensor, "q r r"]:
+    """Centre neighbourhoods in place; return the products of their rows or columns."""
+    apart -= apart.mean(dim=1, keepdim=True)
     # The two products share their non-zero eigenvalues.
-    scatter = centred @ centred.mT if k <= points.shape[1] else centred.mT @ centred
-    return scatter, (scatter.diagonal(dim1=1, dim2=2).sum(dim=1) / k).sqrt_()
+    return apart @ apart.mT if apart.shape[1] <= apart.shape[2] else apart.mT @ apart
 
 
 def _eigenvalues(matrices: Float64[Tensor, "b r r"]) -> Float64[Tensor, "b r"]:
@@ -76,21 +95,21 @@ def _eigenvalues(matrices: Float64[Tensor, "b r r"]) -> Float64[Tensor, "b r"]:
 
 def spectra_of(
     points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"], memory: int
-) -> tuple[Float64[Tensor, "q r"], Float64[Tensor, " q"]]:
-    """Return the eigenvalues (descending) and the root mean square distance to the mean."""
+) -> tuple[Float64[Tensor, "q r"], Int64[Tensor, " q"]]:
+    """Return the eigenvalues (descending), divided by 4**exponent, and these exponents."""
     q, k = indices.shape
     d = points.shape[1]
     rank = min(k - 1, d)
     spectra = points.new_empty((q, rank), dtype=torch.float64)
-    spread = points.new_empty(q, dtype=torch.float64)
+    exponents = torch.empty_like(indices[:, 0])
 
     def work(part: slice) -> None:
-        scatter, spread[part] = scatter_matrices(points, indices[part])
+        scatter, exponents[part] = scatter_matrices(points, indices[part])
         spectra[part] = _eigenvalues(scatter).flip(1)[:, :rank]
 
     budget = min(memory, _CACHE_BYTES) if points.device.type == "cpu" else memory
     run_chunks(work, q, budget // (24 * k * d + 24 * min(k, d) ** 2), points.device)
-    return spectra.clamp_(min=0).div_(k - 1), spread
+    return spectra.clamp_(min=0).div_(k - 1), exponents
 
 
 def as_neighborhoods(indices: Any, n_points: int, *, least: int) -> Int64[Tensor, "q k"]:
@@ -127,9 +146,8 @@ class Neighborhoods:
         Bytes of working memory.
     measured : torch.Tensor of shape (q, k), optional
         The neighbours' distances, where the search has them.
-    largest_norm : tuple of float and int, optional
-        Fraction and exponent (as of `math.frexp`) of the largest norm of the whole data, where
-        `points` are a part of it.
+    tolerance : Tolerance, optional
+        How far the points may be off through the rounding of their mixing.
     """
 
     points: Float[Tensor, "n d"]
@@ -137,7 +155,7 @@ class Neighborhoods:
     rows: Int64[Tensor, " q"]
     memory: int
     measured: Float64[Tensor, "q k"] | None = None
-    largest_norm: tuple[float, int] | None = None
+    tolerance: Tolerance | None = None
 
     def nearest(self, k: int) -> Neighborhoods:
         """Return those of the k nearest of each."""
@@ -162,6 +180,27 @@ class Neighborhoods:
 
     def spectra(self) -> Float64[Tensor, "q r"]:
         """Return the covariance eigenvalues of each, descending, as `local_spectra` does."""
-        (points,), exponent = rescaled(self.points)
-        spectra, _ = spectra_of(points, self.indices, self.memory)
-        return spectra * 2.0**exponent * 2.0**exponent
+        points, exponent = below_overflow(self.points)
+        spectra, exponents = spectra_of(points, self.indices, self.memory)
+        exponents += exponent
+        # One after the other: 4**exponent may overflow where the eigenvalue does not.
+        for _ in range(2):
+            spectra = torch.ldexp(spectra, exponents[:, None])
+        return spectra
+
+
+def below_overflow(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int]:
+    """Return points whose differences do not overflow float64, and what they were divided by.
+
+    The divisor is a power of two, given as its exponent: 0 but for the largest of float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.dimension.neighborhoods import below_overflow
+    >>> below_overflow(torch.full((1, 1), 2.0**1023).double())[1]
+    2
+    """
+    if points.dtype == torch.float64 and largest_magnitude(points) >= 2.0**1022:
+        return points * 0.25, 2
+    return points, 0

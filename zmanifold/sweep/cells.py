@@ -20,6 +20,7 @@ from zmanifold._base.scaling import rescaled, shifted
 from zmanifold.dimension import Neighborhoods, estimate, estimator_name
 from zmanifold.mixers import Batches, query_rows
 from zmanifold.neighbors import search, search_approximately
+from zmanifold.sweep._rounding import mixing_tolerance
 from zmanifold.sweep.stream import Stream, StreamedNeighborhoods
 from zmanifold.sweep.strengths import Strength
 
@@ -153,19 +154,21 @@ class Cells:
         if not self.held:
             stream = Stream.of(batches.rows(strength.mixer, seed), memory)
             return StreamedNeighborhoods(stream, rows, stream.search(rows, k)), None
-        mixed = batches.mixed(strength.mixer, seed)
+        made = batches.rows(strength.mixer, seed)
+        mixed = made.all()
+        tolerance = mixing_tolerance(made, torch.arange(len(mixed), device=mixed.device))
         (scaled,), exponent = rescaled(mixed)
         if self.neighbors_method == "approximate":
             indices, recall = search_approximately(scaled.cpu(), k, rows, seed=seed, memory=memory)
             rows, indices = rows.to(mixed.device), indices.to(mixed.device)
-            return Neighborhoods(mixed, indices, rows, memory), recall
+            return Neighborhoods(mixed, indices, rows, memory, tolerance=tolerance), recall
         rows = rows.to(mixed.device)
         # With farthest_only the search measures the distance of the k-th neighbour alone, which
         # takes less time. Only some estimators use the other distances.
         wanted = any(estimator.needs == "distances" for estimator in self.estimators)
         distances, indices = search(scaled, k, rows=rows, farthest_only=not wanted, memory=memory)
         measured = shifted(distances, -exponent) if wanted else None
-        return Neighborhoods(mixed, indices, rows, memory, measured), None
+        return Neighborhoods(mixed, indices, rows, memory, measured, tolerance), None
 
 
 def _dimension(

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from zmanifold._base.memory import return_freed_memory
 from zmanifold._base.parallel import chunks, run_chunks
-from zmanifold._base.scaling import largest_magnitude, rescaled, scale_exponent, shifted
-from zmanifold.dimension import Neighborhoods, estimate, greatest_norm
+from zmanifold._base.scaling import largest_magnitude, scale_exponent, shifted
+from zmanifold.dimension import Neighborhoods, estimate
 from zmanifold.mixers import MixedRows
 from zmanifold.neighbors import search_blocks
+from zmanifold.sweep._rounding import mixing_tolerance
 
 __all__ = ["Stream", "StreamedNeighborhoods"]
 
@@ -44,8 +45,6 @@ class Stream:
         The values are divided by 2**exponent before a search, as `rescaled` does.
     largest : float
         The largest magnitude, divided by 2**exponent.
-    norm : tuple of float and int
-        The largest norm of a row as (fraction, exponent): fraction * 2**exponent.
     centre : torch.Tensor of shape (d,)
         The mean of the rows, divided by 2**exponent. Threads add the blocks in any order, which
         varies its rounding. The search subtracts it from all rows, and is exact for any centre.
@@ -55,7 +54,6 @@ class Stream:
     memory: int
     exponent: int
     largest: float
-    norm: tuple[float, int]
     centre: Float64[Tensor, " d"]
 
     @classmethod
@@ -67,21 +65,18 @@ class Stream:
         InputError
             If the mixer returns values that are not finite.
         """
-        largest, norms = [0.0], [(0.0, 0)]
+        largest = [0.0]
         centre = torch.zeros(rows.n_features, dtype=torch.float64)
         lock = threading.Lock()
 
         def scan(start: int, stop: int) -> None:
             block = rows.take(torch.arange(start, stop))
-            (scaled,), exponent = rescaled(block)
-            fraction, power = math.frexp(greatest_norm(scaled))
             share = (block.double() / len(rows)).sum(dim=0)
             with lock:
                 largest.append(largest_magnitude(block))
-                norms.append((fraction, power + exponent))
                 centre.add_(share)
 
-        made = cls(rows, memory, 0, 0.0, (0.0, 0), centre)
+        made = cls(rows, memory, 0, 0.0, centre)
         # `scan` adds one float64 copy of the block.
         made._each_range(scan, 8 * rows.n_features)
         exponent = scale_exponent(max(largest), rows.batches.dtype)
@@ -89,7 +84,6 @@ class Stream:
             made,
             exponent=exponent,
             largest=math.ldexp(max(largest), -exponent),
-            norm=max(norms, key=lambda norm: (norm[0] > 0, norm[1], norm[0])),
             centre=shifted(centre[None], exponent)[0],
         )
 
@@ -187,7 +181,7 @@ class StreamedNeighborhoods:
                 local[:, 1:],
                 local[:, 0],
                 memory // 4,
-                largest_norm=stream.norm,
+                tolerance=mixing_tolerance(stream.rows, needed),
             )
             found.append(estimate(estimator, around))
             return_freed_memory()
