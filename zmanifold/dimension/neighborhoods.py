@@ -198,7 +198,7 @@ def below_overflow(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], 
     --------
     >>> import torch
     >>> from zmanifold.dimension.neighborhoods import below_overflow
-    >>> below_overflow(torch.full((1, 1), 2.0**1023).double())[1]
+    >>> below_overflow(torch.tensor([[2.0**1023]], dtype=torch.float64))[1]
     2
     """
     if points.dtype == torch.float64 and largest_magnitude(points) >= 2.0**1022:
