@@ -239,7 +239,7 @@ def fitting_name(thing: Any) -> str | None:
         for name, presets in names.items()
         if all(getattr(thing, key, None) == value for key, value in presets.items())
     ]
-    return str(max(fits or names, key=lambda name: len(names[name]) if fits else 0))
+    return str(max(fits or [next(iter(names))], key=lambda name: len(names[name])))
 
 
 @cache

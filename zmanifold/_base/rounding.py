@@ -6,9 +6,14 @@ import math
 
 import torch
 
-__all__ = ["UNIT_ROUNDOFF", "sum_error"]
+__all__ = ["ROUNDING_UNITS", "UNIT_ROUNDOFF", "sum_error"]
 
 UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+
+# Values that differ by no more than so many units of their type's rounding are taken as equal.
+# float32 data is often used at its very resolution, so only a single unit counts as rounding
+# there; float64 has room for what long sums leave behind.
+ROUNDING_UNITS = {torch.float32: 1.0, torch.float64: 64.0}
 
 
 def sum_error(n_terms: int, unit: float) -> float:

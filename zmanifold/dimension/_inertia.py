@@ -15,6 +15,7 @@ from zmanifold._base.kernels import (
     use_widest_vectors,
 )
 from zmanifold.dimension._inertia_small import LANES, NEGLIGIBLE, count_in_lanes
+from zmanifold.dimension.neighborhoods import LEAST_TRACE
 
 __all__ = ["count_significant"]
 
@@ -28,10 +29,6 @@ _SHIFTS_AT_ONCE = 8
 
 # Rows are multiplied in parts of so many columns.
 _PART = 512
-
-# Sums of squares this small may have lost digits to underflow, and those above its inverse
-# overflow with a few more. The points' differences are then scaled first.
-_LEAST_TRACE = 1e-200
 
 # Up to this order matrices are decided many at a time.
 _MOST_IN_LANES = 24
@@ -138,7 +135,7 @@ def _scatter(points, indices, order, centred, mean, scatters):
         _scatter_one(points, indices, i, centred, mean, scatters[lane])
         trace = _trace(scatters[lane], m)
         # The comparison is false for a sum that overflowed to infinity or its difference, too.
-        if not (trace > _LEAST_TRACE and trace < 1 / _LEAST_TRACE):
+        if not (trace > LEAST_TRACE and trace < 1 / LEAST_TRACE):
             near = _scaled_differences(points, indices[i])
             everyone = np.arange(len(near)).reshape(1, -1)
             _scatter_one(near, everyone, 0, centred, mean, scatters[lane])

@@ -13,15 +13,11 @@ from torch import Tensor
 
 from zmanifold._base.kernels import kernel
 from zmanifold._base.parallel import run_chunks
+from zmanifold._base.rounding import ROUNDING_UNITS
 
 __all__ = ["Tolerance", "without_spread"]
 
 _kernel = kernel()
-
-# Values that differ by no more than so many units of their type's rounding are taken as equal.
-# float32 data is often used at its very resolution, so only a single unit counts as rounding
-# there; float64 has room for what long sums leave behind.
-_ROUNDING_UNITS = {torch.float32: 1.0, torch.float64: 64.0}
 
 # Neighbourhoods that all threads together look at at a time: most take as long as a few loads.
 _TOGETHER = 2**15
@@ -87,7 +83,7 @@ def without_spread(
 
 
 def _unit(points: Float[Tensor, "n d"]) -> float:
-    return _ROUNDING_UNITS[points.dtype] * torch.finfo(points.dtype).eps
+    return ROUNDING_UNITS[points.dtype] * torch.finfo(points.dtype).eps
 
 
 def _look_on_cpu(

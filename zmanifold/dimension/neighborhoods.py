@@ -17,6 +17,7 @@ from zmanifold._base.scaling import largest_magnitude
 from zmanifold.dimension._spread import Tolerance
 
 __all__ = [
+    "LEAST_TRACE",
     "Neighborhoods",
     "as_neighborhoods",
     "below_overflow",
@@ -26,8 +27,9 @@ __all__ = [
 
 _CACHE_BYTES = 16 * 2**20
 
-# Sums of squares this small may have lost digits to underflow, those above its inverse overflow.
-_LEAST_TRACE = 1e-200
+# Sums of squares this small may have lost digits to underflow, and those above its inverse
+# overflow with a few more. The points' differences are then scaled first.
+LEAST_TRACE = 1e-200
 
 # Up to this order a GPU computes the eigenvalues of many matrices at a time.
 _MOST_BATCHED = 32
@@ -55,7 +57,7 @@ def scatter_matrices(
     exponents = torch.zeros_like(indices[:, 0])
     trace = scatter.diagonal(dim1=1, dim2=2).sum(dim=1)
     # The comparisons are false for NaN, the difference of sums that overflowed.
-    extreme = (~((trace > _LEAST_TRACE) & (trace < 1 / _LEAST_TRACE))).nonzero()[:, 0]
+    extreme = (~((trace > LEAST_TRACE) & (trace < 1 / LEAST_TRACE))).nonzero()[:, 0]
     if len(extreme):
         apart = torch.sub(near[extreme], near[extreme, :1].double())
         found = torch.frexp(apart.abs().amax(dim=(1, 2))).exponent.long()

@@ -209,7 +209,7 @@ def _compiles(device: torch.device) -> bool:
     try:
         from triton.runtime import driver
 
-        import zmanifold.mixers._zeta_triton  # noqa: F401
+        import zmanifold.mixers._zeta_triton  # noqa: F401  # whether it can be imported
 
         # It compiles its driver, for which a C compiler is needed.
         driver.active.get_current_target()

@@ -7,14 +7,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from zmanifold._base.parallel import chunks
-from zmanifold._base.rounding import UNIT_ROUNDOFF, sum_error
+from zmanifold._base.rounding import ROUNDING_UNITS, UNIT_ROUNDOFF, sum_error
 from zmanifold.dimension import Tolerance
 from zmanifold.mixers import MixedRows, is_linear
 
 __all__ = ["mixing_tolerance"]
-
-# A called mixer's arithmetic is its own: its outputs may be off by so many units of rounding.
-_CALLED_UNITS = {torch.float32: 1.0, torch.float64: 64.0}
 
 
 def mixing_tolerance(rows: MixedRows, positions: Int64[Tensor, " p"]) -> Tolerance | None:
@@ -63,5 +60,6 @@ def mixing_tolerance(rows: MixedRows, positions: Int64[Tensor, " p"]) -> Toleran
     if is_linear(rows.mixer):
         error = sum_error(b + 3, UNIT_ROUNDOFF[torch.float64])
     else:
-        error = _CALLED_UNITS[source.dtype] * UNIT_ROUNDOFF[source.dtype]
+        # A called mixer's arithmetic is its own: what counts as rounding in its type is allowed.
+        error = ROUNDING_UNITS[source.dtype] * UNIT_ROUNDOFF[source.dtype]
     return Tolerance(groups.to(largest.device), largest.mul_(error))
