@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,11 @@ class Columns:
     path: Path
     empty: frozenset[int] = frozenset()
 
+    @cached_property
+    def kinds(self) -> list[str]:
+        """The kind of each column's type, as NumPy calls it."""
+        return [dtype.kind for dtype in self.frame.dtypes]
+
     def name(self, i: int) -> str:
         """Return what a column is called in messages."""
         if self.names[i]:
@@ -100,7 +106,7 @@ class Columns:
         Raises
         ------
         InputError
-            If a column is not there, several may hold the labels, or none is left.
+            If a column is not there, or several may hold the labels.
         """
         wanted = None if features is None else self._wanted(features)
         labels = None if label_column is None else self._find("label_column", label_column)
@@ -118,11 +124,6 @@ class Columns:
             free = [i for i in free if i != labels]
         if wanted is not None:
             return Roles(tuple(wanted), numbering, tuple(free), labels, notes)
-        if not free:
-            raise InputError(
-                f"{self.path} has no columns beside its labels and index: name those of the "
-                "points with features."
-            )
         return Roles(tuple(free), numbering, (), labels, notes)
 
     def _find(self, option: str, wanted: str) -> int:
@@ -169,13 +170,12 @@ class Columns:
             or (self.names[i] in told and self.names[i].lower() not in LABEL_COLUMNS)
         ]
         others = [i for i in free if i not in found]
+        n_left = sum(self.names[i].lower() not in LABEL_COLUMNS for i in others)
         for i in others:
             # The last column that is left is what the table is about.
-            left = [
-                j for j in free if j not in found and self.names[j].lower() not in LABEL_COLUMNS
-            ]
-            if (not keep_one or len(left) > 1) and self._numbers_rows(i, others):
+            if self._numbers_rows(i, others) and (not keep_one or n_left > 1):
                 found.append(i)
+                n_left -= 1
         return tuple(found)
 
     def _numbers_rows(self, i: int, others: list[int]) -> bool:
@@ -184,8 +184,9 @@ class Columns:
             return name in _INDEX_COLUMNS and _counts(column)
         if not self.header:
             # Whole numbers beside others may be data.
-            kinds = {self.frame.dtypes[j].kind for j in others if j != i}
-            return i == 0 and len(column) > 2 and "f" in kinds and _counts(column)
+            if i != 0 or len(column) < 3 or not _counts(column):
+                return False
+            return any(self.kinds[j] == "f" for j in others if j != i)
         if _counts(column):
             return True
         if i != 0 or not all(self.names[j] for j in others if j != i):
@@ -250,8 +251,7 @@ def as_numbers(columns: Columns, features: Sequence[int]) -> NDArray[Any]:
         If a column holds something else, or a value is missing.
     """
     frame, path = columns.frame, columns.path
-    kinds = [frame.dtypes[i].kind for i in features]
-    texts = [columns.name(i) for i, kind in zip(features, kinds, strict=True) if kind not in "biuf"]
+    texts = [columns.name(i) for i in features if columns.kinds[i] not in "biuf"]
     if texts:
         raise InputError(
             f"{path} has columns that are not numbers ({some_of(texts)}): encode or drop them, "
@@ -267,8 +267,8 @@ def as_numbers(columns: Columns, features: Sequence[int]) -> NDArray[Any]:
         i = features[place]
         name = f" ({columns.names[i]!r})" if columns.names[i] else ""
         raise InputError(
-            f"{path} holds {int((~finite).sum())} NaN or inf, the first is {x[row, place]} at row "
-            f"{row}, column {i}{name}, where rows of data count from 0: fill in such values, or "
+            f"{path.stem}: x holds {int((~finite).sum())} NaN or inf, the first is "
+            f"{x[row, place]} at row {row}, column {i}{name}, where rows of data count from 0: fill in such values, or "
             "remove their rows."
         )
     return x

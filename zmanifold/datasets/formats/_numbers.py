@@ -51,10 +51,9 @@ def with_numbers(
     InputError
         If commas may be either, or points and commas both separate decimals.
     """
+    kinds = [dtype.kind for dtype in frame.dtypes]
     texts = {
-        i: frame[i].dropna().astype(str)
-        for i in range(frame.shape[1])
-        if frame.dtypes[i].kind not in "biuf"
+        i: frame[i].dropna().astype(str) for i in range(frame.shape[1]) if kinds[i] not in "biuf"
     }
     filled = {i: fields.str.strip() for i, fields in texts.items() if len(fields)}
     every = f"{_DECIMAL_COMMA}|{_THOUSANDS}|{_PLAIN}"
@@ -83,7 +82,8 @@ def _with_decimal_commas(
 ) -> pd.DataFrame:
     """Read these columns and all that have decimals anew: there a point separates thousands."""
     made = {}
-    for i in {*numbers, *(i for i in range(frame.shape[1]) if frame.dtypes[i].kind == "f")}:
+    kinds = [dtype.kind for dtype in frame.dtypes]
+    for i in {*numbers, *(i for i in range(frame.shape[1]) if kinds[i] == "f")}:
         fields = written[i].iloc[: len(frame)].str.strip()
         fields = fields[~fields.isin(MISSING)]
         strange = fields[~fields.str.fullmatch(f"{_DECIMAL_COMMA}|{_WHOLE}")]

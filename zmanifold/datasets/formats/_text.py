@@ -85,32 +85,29 @@ def read_text(path: Path) -> bytes:
 
     Raises
     ------
-    InputError
-        If there are zero bytes, which text has not.
-    UnicodeDecodeError
-        If the text is in none of UTF-8, UTF-16 and UTF-32.
+    ValueError
+        If there are zero bytes, which text has not, or UTF-16 or UTF-32 is damaged.
     """
     with opened(path) as stream:
         head = read_up_to(stream, _SAMPLE_BYTES, path)
         encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
         # Before the rest is read: a file of zeros may be of any size.
         if encoding is None and b"\0" in head:
-            raise _no_text(path)
+            raise _no_text()
         text = head + read_all(stream, path, already=len(head))
     if encoding is not None:
         text = text.decode(encoding).encode()
     text = text.removeprefix(codecs.BOM_UTF8)
     if b"\0" in text:
-        raise _no_text(path)
+        raise _no_text()
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return text
 
 
-def _no_text(path: Path) -> InputError:
-    return InputError(
-        f"{path} holds zero bytes, which no text has (UTF-16 has them, and needs a byte order "
-        "mark): save it as UTF-8."
+def _no_text() -> ValueError:
+    return ValueError(
+        "it holds zero bytes, which text has in UTF-16 alone, after a byte order mark"
     )
 
 

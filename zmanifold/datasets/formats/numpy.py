@@ -154,8 +154,8 @@ def _read_npy_header(
         ) from None
     if dtype.hasobject:
         raise InputError(
-            f"{path} holds pickled Python objects, which are never loaded: save an array of "
-            "numbers, x.astype(float), or of text, y.astype(str)."
+            f"{path} holds pickled Python objects, which are never loaded: save numbers, "
+            "np.save(file, x.astype(float)), or text, y.astype(str)."
         )
     if dtype.kind not in "biufcUS" or dtype.itemsize == 0:
         raise InputError(
