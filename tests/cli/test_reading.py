@@ -54,7 +54,7 @@ def test_a_sweep_says_what_it_read(run, there):
     _, settings = sweep(run, "a.npz", "--x", "emb", "--y", "kind")
     assert settings["n_features"] == 3
     assert settings["read"]["skipped"] == ["X.npy, Y.npy (not x or y)"]
-    _, settings = sweep(run, "im", "--resize", "8x7")
+    _, settings = sweep(run, "im", "--resize", "8x7", "--batch-size", "8")
     assert settings["n_features"] == 56
     assert "24 images of 8 x 7 in grey, to which they were resized" in settings["read"]["notes"]
 

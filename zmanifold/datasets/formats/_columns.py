@@ -268,7 +268,7 @@ def as_numbers(columns: Columns, features: Sequence[int]) -> NDArray[Any]:
         name = f" ({columns.names[i]!r})" if columns.names[i] else ""
         raise InputError(
             f"{path.stem}: x holds {int((~finite).sum())} NaN or inf, the first is "
-            f"{x[row, place]} at row {row}, column {i}{name}, where rows of data count from 0: fill in such values, or "
-            "remove their rows."
+            f"{x[row, place]} at row {row}, column {i}{name}, where rows of data count from 0: "
+            "fill in such values, or remove their rows."
         )
     return x

@@ -155,11 +155,8 @@ def _decode(files: list[Path], limit: int, resize: list[int] | None) -> Iterator
             _check(image, file)
             upright = _upright_size(image)
             first = first or (file, upright)
-            if upright != first[1] and not resize:
-                raise InputError(
-                    f"{file} has {upright[0]} x {upright[1]} pixels but {first[0]} {first[1][0]} x "
-                    f"{first[1][1]}: resize the images to one size, with resize."
-                )
+            if not resize:
+                _check_size(file, upright, *first)
             channels = 1 if image.mode in _GREY else 3
             width, height = size or upright
             total += channels * width * height
@@ -174,6 +171,9 @@ def _decode(files: list[Path], limit: int, resize: list[int] | None) -> Iterator
             flat, remarks = _flat(image)
             if size:
                 flat = flat.resize(size, Image.Resampling.BILINEAR)
+            elif first is not None:
+                # A damaged image may have another size than its header says.
+                _check_size(file, flat.size, *first)
             yield _HEADER.pack(*flat.size, len(flat.getbands()), remarks) + flat.tobytes()
 
 
@@ -201,7 +201,9 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
-    return (height, width) if _orientation(image) in _ON_ITS_SIDE else (width, height)
+    # Pillow turns a .tiff itself, and gives the size that it will have.
+    on_its_side = image.format != "TIFF" and _orientation(image) in _ON_ITS_SIDE
+    return (height, width) if on_its_side else (width, height)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -221,9 +223,11 @@ def _flat(image: Image.Image) -> tuple[Image.Image, int]:
         remarks |= _FRAMES
     mode = image.mode
     transparent = mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
-    if turn := _TURNS.get(_orientation(image)):
-        image = image.transpose(Image.Transpose(turn))
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
         remarks |= _TURNED
+        if image.format != "TIFF":
+            image = image.transpose(Image.Transpose(turn))
     if transparent:
         clear = image.convert("RGBA")
         if clear.getchannel("A").getextrema() != (255, 255):
@@ -246,6 +250,14 @@ def _check(image: Image.Image, file: Path) -> None:
         raise InputError(
             f"{file} has more than 8 bits a pixel (mode {image.mode}): convert the images to 8 "
             "bits, or give their values as .npy."
+        )
+
+
+def _check_size(file: Path, size: Size, first: Path, expected: Size) -> None:
+    if size != expected:
+        raise InputError(
+            f"{file} has {size[0]} x {size[1]} pixels but {first} {expected[0]} x {expected[1]}: "
+            "resize the images to one size, with resize."
         )
 
 
