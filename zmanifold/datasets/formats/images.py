@@ -253,7 +253,7 @@ def _check(image: Image.Image, file: Path) -> None:
         )
 
 
-def _check_size(file: Path, size: Size, first: Path, expected: Size) -> None:
+def _check_size(file: Path, size: tuple[int, int], first: Path, expected: tuple[int, int]) -> None:
     if size != expected:
         raise InputError(
             f"{file} has {size[0]} x {size[1]} pixels but {first} {expected[0]} x {expected[1]}: "

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +52,8 @@ def _load(
     layout = laid_out(read_text(path), path, header=header, tabs=tabs)
     frame, empty, skipped = _without_empty(_read_frame(layout), layout)
     frame, note = with_numbers(
-        frame, path, layout.separator, lambda: _read_frame(layout, **_AS_WRITTEN)
+        frame, path, layout.separator, partial(_read_frame, layout, **_AS_WRITTEN)
     )
-
-    def written(column: int) -> pd.Series:
-        fields = _read_frame(layout, usecols=[column], **_AS_WRITTEN)
-        return fields[column].iloc[: len(frame)].str.strip()
 
     reading = Reading(
         str(path),
@@ -70,8 +67,14 @@ def _load(
         reading,
         label_column=label_column,
         features=features,
-        written=written,
+        written=partial(_written, layout, len(frame)),
     )
+
+
+def _written(layout: Layout, n_rows: int, column: int) -> pd.Series:
+    """Return the fields of a column as they are written."""
+    fields = _read_frame(layout, usecols=[column], **_AS_WRITTEN)
+    return fields[column].iloc[:n_rows].str.strip()
 
 
 def _read_frame(layout: Layout, **how: Any) -> pd.DataFrame:
@@ -150,7 +153,8 @@ def as_contents(
     Examples
     --------
     >>> import pandas as pd
-    >>> from pathlib import Path
+    >>> from functools import partial
+    from pathlib import Path
     >>> from zmanifold.datasets import Reading
     >>> from zmanifold._base.errors import InputError
     from zmanifold.datasets.formats._columns import Columns
