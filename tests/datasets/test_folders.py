@@ -110,8 +110,12 @@ def test_all_three_splits(tmp_path):
 
 
 def test_classes_that_are_called_like_splits(tmp_path):
-    save(tmp_path, ["train/0.png", "test/0.png", "bus/0.png"])
+    save(tmp_path, ["train/0.png", "test/0.png", "bus/0.png", "train/.git/0.png"])
     assert zm.load_dataset(tmp_path).class_names == ("bus", "test", "train")
+    (tmp_path / "bus" / "0.png").unlink()
+    (tmp_path / "bus").rmdir()
+    with pytest.raises(InputError, match=r"train holds no class folders with images .* 1 image"):
+        zm.load_dataset(tmp_path)
 
 
 def test_names(tmp_path, monkeypatch):

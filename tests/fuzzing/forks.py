@@ -54,7 +54,7 @@ def serve():
     # What a decoder imports when it needs it first would look like code from a file.
     import resource  # noqa: F401
 
-    import pyarrow.compute  # noqa: F401
+    import pyarrow.compute
     import pyarrow.parquet  # noqa: F401
     from PIL import Image
     from zmanifold.datasets.formats import images, parquet  # noqa: F401

@@ -210,7 +210,10 @@ def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
     >>> has_splits("fashion-mnist"), has_splits("digits")
     (True, False)
     """
-    return is_image_set(os.fspath(name_or_path)) or bool(split_folders(_as_path(name_or_path)))
+    # A folder that may not be read is refused when it is loaded.
+    with contextlib.suppress(OSError):
+        return is_image_set(os.fspath(name_or_path)) or bool(split_folders(_as_path(name_or_path)))
+    return False
 
 
 def _as_path(name: str | os.PathLike[str]) -> Path:

@@ -86,15 +86,17 @@ def split_folders(root: Path) -> Splits | None:
     """
     if not root.is_dir():
         return None
-    folders = {p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir()}
+    entries = [p for p in sorted(root.iterdir()) if not _is_remains(p)]
+    folders = {p.name.lower(): p for p in entries if p.is_dir()}
     train = next((folders[name] for name in _TRAIN if name in folders), None)
     tests = [folders[name] for name in _TEST if name in folders]
-    # A class may be called "train": its folder holds images, not folders.
-    if train is None or not tests or not any(p.is_dir() for p in train.iterdir()):
+    if train is None or not tests:
         return None
-    others = [
-        p.name for p in sorted(root.iterdir()) if p not in (train, tests[0]) and not _is_remains(p)
-    ]
+    # Beside others a class may be called "train": its folder holds images, not folders.
+    holds_folders = any(p.is_dir() and not _is_remains(p) for p in train.iterdir())
+    if not holds_folders and not set(folders) <= {*_TRAIN, *_TEST}:
+        return None
+    others = [p.name for p in entries if p not in (train, tests[0])]
     unused = (f"{listed(others)} (beside {train.name} and {tests[0].name})",) if others else ()
     return Splits(train, tests[0], unused)
 
@@ -109,7 +111,8 @@ def find_images(root: Path) -> ImageFiles:
     """
     entries = sorted(root.iterdir(), key=lambda p: p.name)
     folders = [p for p in entries if p.is_dir() and not _is_remains(p)]
-    passed = [p for p in entries if p not in folders]
+    known = set(folders)
+    passed = [p for p in entries if p not in known]
     found: dict[str, list[Path]] = {}
     deep: list[str] = []
     for folder in folders:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CSV", "TSV", "as_contents"]
 
-
 _OPTIONS = ("label_column", "features", "header")
 _REMEDY = "save it as UTF-8 text with one separator"
 
@@ -54,7 +53,6 @@ def _load(
     frame, note = with_numbers(
         frame, path, layout.separator, partial(_read_frame, layout, **_AS_WRITTEN)
     )
-
     reading = Reading(
         str(path),
         "table",
@@ -153,8 +151,7 @@ def as_contents(
     Examples
     --------
     >>> import pandas as pd
-    >>> from functools import partial
-    from pathlib import Path
+    >>> from pathlib import Path
     >>> from zmanifold.datasets import Reading
     >>> from zmanifold._base.errors import InputError
     from zmanifold.datasets.formats._columns import Columns
@@ -190,6 +187,9 @@ def _labels(
     """Return labels; those of text are what is written, `NA` included, unless there is nothing."""
     if written is None or (column.dtype.kind in "biuf" and column.notna().all()):
         return column.to_numpy()
+    if column.notna().all():
+        texts = column.to_numpy(object)
+        return np.array([t.strip() if isinstance(t, str) else t for t in texts], object)
     fields = written(place)
     if all(is_number(field) for field in fields.unique()):
         # Numbers, some of which are missing.
