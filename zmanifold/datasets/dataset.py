@@ -81,7 +81,7 @@ class Dataset:
         if self.labels is None:
             raise InputError(
                 f"{self.name!r} has no labels: save them as array y of an .npz file, or as column "
-                "y."
+                "y, or name their column with label_column."
             )
         if self.labels.ndim == 2 or self.class_names is None:
             return self.labels

@@ -153,8 +153,7 @@ def as_contents(
     >>> import pandas as pd
     >>> from pathlib import Path
     >>> from zmanifold.datasets import Reading
-    >>> from zmanifold._base.errors import InputError
-    from zmanifold.datasets.formats._columns import Columns
+    >>> from zmanifold.datasets.formats._columns import Columns
     >>> from zmanifold.datasets.formats.tables import as_contents
     >>> frame = pd.DataFrame({0: [1, 2], 1: ["u", "v"]})
     >>> columns = Columns(frame, ["a", "y"], True, Path("a.csv"))
