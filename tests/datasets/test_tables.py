@@ -142,6 +142,8 @@ def test_a_first_row_that_repeats_a_value_is_no_header(tmp_path):
         ("0\n1\n2\n", [[0], [1], [2]], None),
         ("0,1\n1,0\n1,1\n", [[1, 0], [1, 1]], None),
         ("id,b\n3,5\n9,6\n", [[3, 5], [9, 6]], None),
+        ("a,b,\n1,7,0\n3,8,1\n", [[1, 7], [3, 8]], None),
+        (",a,b\n1.0,7,0\n0.0,8,1\n", [[7, 0], [8, 1]], None),
         # An index is none where nothing else is left.
         ("id,label\n0,2\n1,3\n", [[0], [1]], ("2", "3")),
         ("a,y\n1,True\n2,False\n", [[1], [2]], ("False", "True")),
