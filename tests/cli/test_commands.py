@@ -208,7 +208,16 @@ def test_vicinity_prints_means_and_writes_samples(run, sets):
     command = ["vicinity", "--train", folder / "train.npz", "--test", folder / "test.npz"]
     command += ["--k", "4,9", "--metric", "cosine", "--out", folder / "samples.parquet"]
     code, out, err = run(*command)
-    assert (code, err) == (0, f"wrote {folder / 'samples.parquet'}, {folder / 'samples.json'}\n")
+    *said, wrote = err.splitlines()
+    assert (code, wrote) == (0, f"wrote {folder / 'samples.parquet'}, {folder / 'samples.json'}")
+    assert said == [
+        f"{folder / 'train.npz'}: an archive; features: array x; labels: array y (3 classes: a, b, "
+        "c).",
+        f"{folder / 'test.npz'}: an archive; features: array x; labels: array y (2 classes: b, c).",
+    ]
+    read = json.loads((folder / "samples.json").read_text())["read"]
+    assert read["train"]["labels"] == "array y"
+    assert read["test"]["classes"] == ["b", "c"]
     summary = pd.read_csv(pd.io.common.StringIO(out))
     pd.testing.assert_frame_equal(summary, expected.summary())
     frame = pd.read_parquet(folder / "samples.parquet")
@@ -238,7 +247,7 @@ def test_vicinity_draws_an_embedding(run, tmp_path, lines):
     command = ["vicinity", "--train", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
     command += ["--metric", "cosine", "--k", 128, "--embed", tmp_path / "tsne.png", *lines]
     code, _, err = run(*command)
-    assert (code, err) == (0, f"wrote {tmp_path / 'tsne.png'}\n")
+    assert (code, err.splitlines()[2:]) == (0, [f"wrote {tmp_path / 'tsne.png'}"])
     assert (tmp_path / "tsne.png").read_bytes().startswith(b"\x89PNG")
     code, _, err = run(*command)
     assert code == 2

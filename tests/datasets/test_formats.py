@@ -74,7 +74,10 @@ def test_it_is_listed(molecule):
     assert "an .xyz molecule" in [known.name for known in available_formats()]
     other = molecule.with_suffix(".abc")
     other.touch()
-    with pytest.raises(InputError, match=r"files end in .npy, .npz, .csv, .parquet, .xyz, or give"):
+    with pytest.raises(
+        InputError,
+        match=r"files end in .npy, .npz, .csv, .csv.gz, .tsv, .tsv.gz, .parquet, .xyz, or give",
+    ):
         zm.load_dataset(other)
 
 

@@ -315,7 +315,11 @@ BOMB = npy_bytes(np.zeros((2, 2**25)))
         ("a.csv", "a,ä\n1,2\n".encode("latin-1"), "is not a .csv table"),
         ("a.parquet", CSV, "is not a .parquet table"),
         ("a.parquet", b"PAR1" + b"\xff" * 40 + b"PAR1", "is not a .parquet table"),
-        ("a.txt", CSV, "ends in '.txt': files end in .npy, .npz, .csv, .parquet"),
+        (
+            "a.txt",
+            CSV,
+            "ends in '.txt': files end in .npy, .npz, .csv, .csv.gz, .tsv, .tsv.gz, .parquet",
+        ),
     ],
 )
 def test_bad_file(tmp_path, name, content, message):
@@ -398,7 +402,7 @@ HUGE = b"\x15\xfe\xff\xff\xff\x0f\x15"
         (parquet_bytes({"a": [1, 2]})[:-4] + b"PARE", "cannot be read"),
         (b"PAR1\x19\x5c\x05\0\0\0PAR1", "deserialize thrift: No more data"),
         (b"PAR1" + b"\x1c" * 20_000 + (20_000).to_bytes(4, "little") + b"PAR1", "depth limit"),
-        (parquet_bytes({"a": [[1], [2]]}), r"neither numbers nor text \(a\)"),
+        (parquet_bytes({"a": [{"k": 1}, {"k": 2}]}), r"neither numbers nor text \(a\)"),
         (parquet_bytes({"a": X[:, 0], "b": pa.array([0] * 4, pa.timestamp("s", "UTC"))}), r"\(b\)"),
         (parquet_bytes(pa.table({"a": X[:, 0]}).replace_schema_metadata({"pandas": "{"})), "not a"),
     ],

@@ -58,7 +58,7 @@ def serve():
     from PIL import Image
 
     # A module that a decoder imports at its first use would look like code from a file.
-    for name in ("resource", "pyarrow.parquet", *_DECODERS):
+    for name in ("resource", "pyarrow.compute", "pyarrow.parquet", *_DECODERS):
         importlib.import_module(name)
     Image.init()
     HARMLESS.add("resource.setrlimit")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import struct
 import zlib
@@ -12,7 +11,7 @@ import numpy as np
 import zmanifold as zm
 from PIL import Image
 
-from fuzzing.tables import PIXELS, RNG, Seed
+from fuzzing.tables import PIXELS, RNG, Seed, gz_joined
 
 
 def png_parts(content):
@@ -89,10 +88,6 @@ def load_folder(path):
 def idx_bytes(values):
     sizes = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
     return sizes + values.astype(np.uint8).tobytes()
-
-
-def gz_joined(parts):
-    return gzip.compress(parts["all"], 1)
 
 
 def load_named(name, path):

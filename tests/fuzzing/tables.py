@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import warnings
 import zipfile
@@ -147,12 +148,23 @@ def csv_seeds():
         frame.assign(a=[2**63, 2**64, -(2**63), 0, 1, 2]).to_csv(index=False, quoting=1),
         '"x\n1","x, 2",class\n1e3,-0x1,"a ""b"""\n nan,inf,ä\n3,1_000,𝛇\n',
         frame.to_csv(sep=";"),
+        frame.assign(label=TEXT).to_csv(sep=";", decimal=",", index=False),
+        (frame * 12345).round(2).map("{:,}".format).to_csv(index=False),
+        "# by me\n# a b label\n" + frame.assign(label=TEXT).to_csv(sep=" ", header=False),
+        "sep=\t\n" + frame.assign(e="").to_csv(sep="\t") + "\t" * 5 + "\n",
+        frame.to_string(),
     ]
     files = [text.encode() for text in texts]
+    files += [b"\xef\xbb\xbf" + files[0], texts[6].encode("utf-16")]
+    parts = {"all": files[0]}
     return [
-        Seed("a.csv", content, zm.load_dataset)
-        for content in [*files, b"\xef\xbb\xbf" + files[0], texts[6].encode("utf-16")]
+        *[Seed("a.csv", content, zm.load_dataset) for content in files],
+        Seed("a.tsv.gz", gz_joined(parts), zm.load_dataset, parts, gz_joined),
     ]
+
+
+def gz_joined(parts):
+    return gzip.compress(parts["all"], 1)
 
 
 def parquet_seeds():
@@ -174,6 +186,7 @@ def parquet_seeds():
         }
     )
     halves = pa.table({"a": X[:, 0].astype(np.float16), "b": X[:, 1]})
+    lists = pa.table({"e": [*X.tolist()], "f": pa.array([*X.tolist()], pa.list_(pa.float32(), 4))})
     made = [(labelled, {"compression": c}) for c in ("none", "snappy", "gzip", "zstd", "brotli")]
     made += [
         (frame, {"compression": "lz4", "data_page_version": "2.0"}),
@@ -198,6 +211,7 @@ def parquet_seeds():
         (pd.DataFrame(np.zeros((3000, 2)), columns=["a", "b"]), {"compression": "none"}),
         (strange, {"compression": "none"}),
         (halves, {"compression": "none"}),
+        (lists, {"compression": "none"}),
     ]
     seeds = []
     for table, options in made:

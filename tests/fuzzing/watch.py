@@ -22,7 +22,8 @@ WATCH = Watch()
 
 # Audit events of reading: none of them runs code or writes.
 HARMLESS = {
-    "os.listdir", "os.scandir", "object.__getattr__", "object.__setattr__", "object.__delattr__",
+    "os.listdir", "os.scandir", "os.walk",
+    "object.__getattr__", "object.__setattr__", "object.__delattr__",
     "sqlite3.connect", "sqlite3.connect/handle", "sys._getframe", "code.__new__",
     "builtins.id", "array.__new__",
 }  # fmt: skip

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,16 +16,23 @@ from zmanifold._base.specs import MOST_VALUES, read_range
 
 __all__ = [
     "Alpha",
+    "ArrayX",
+    "ArrayY",
     "DataDir",
     "Device",
+    "Features",
+    "Header",
+    "LabelColumn",
     "MemoryLimit",
     "NMix",
     "Overwrite",
+    "Resize",
     "named",
     "parse_bytes",
     "parse_gammas",
     "parse_integers",
     "parse_list",
+    "reading_options",
     "resumable",
 ]
 
@@ -39,6 +46,23 @@ MemoryLimit = Annotated[
 ]
 NMix = Annotated[
     int | None, typer.Option(help="Samples that ζ-mixup mixes; the whole batch by default.")
+]
+
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Of a table: the column of labels, by name or position.")
+]
+Features = Annotated[
+    str | None,
+    typer.Option(help="Of a table: the columns of the points, A,B,C or positions START:STOP."),
+]
+ArrayX = Annotated[str | None, typer.Option("--x", help="Of an .npz file: the array of points.")]
+ArrayY = Annotated[str | None, typer.Option("--y", help="Of an .npz file: the array of labels.")]
+Header = Annotated[
+    bool | None,
+    typer.Option("--header/--no-header", help="Of a table: whether its first line has names."),
+]
+Resize = Annotated[
+    str | None, typer.Option(help="Of a folder of images: HxW that all are brought to.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
@@ -155,3 +179,29 @@ def parse_bytes(text: str) -> int:
     if not match:
         raise InputError(f"--memory-limit {text} is not a size: give 512MiB or 2GiB.")
     return int(float(match[1]) * _BINARY_UNITS[match[2]])
+
+
+def reading_options(
+    label_column: str | None,
+    features: str | None,
+    x: str | None,
+    y: str | None,
+    header: bool | None,
+    resize: str | None,
+) -> dict[str, Any]:
+    """Return the options that concern reading as `load_dataset` takes them.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.options import reading_options
+    >>> reading_options(None, None, None, None, None, "28x32")["resize"]
+    (28, 32)
+    """
+    size = None
+    if resize is not None:
+        match = re.fullmatch(r"(\d{1,8})\s*[x×,]\s*(\d{1,8})", resize.strip().lower())
+        if not match:
+            raise InputError(f"--resize {resize} is no size: give HxW, height before width, 32x32.")
+        size = int(match[1]), int(match[2])
+    given = {"label_column": label_column, "features": features, "x": x, "y": y, "header": header}
+    return given | {"resize": size}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-__all__ = ["complain", "print_frame", "print_registry", "print_written"]
+if TYPE_CHECKING:
+    from zmanifold.datasets import Dataset, Reading
+
+__all__ = ["complain", "noted", "print_frame", "print_readings", "print_registry", "print_written"]
 
 
 def complain(message: str, code: int) -> typer.Exit:
@@ -37,6 +40,35 @@ def print_written(*paths: Path | None, err: bool = True) -> None:
     """
     if written := [str(path) for path in paths if path is not None and path.exists()]:
         typer.echo(f"wrote {', '.join(written)}", err=err)
+
+
+def noted(data: Iterable[Dataset], readings: list[Reading | None]) -> Iterator[Dataset]:
+    """Yield data sets and note what they were read as, which is said when all input is checked.
+
+    Examples
+    --------
+    >>> import zmanifold as zm
+    >>> from zmanifold.cli.printing import noted
+    >>> readings = []
+    >>> [data.name for data in noted([zm.load_dataset("digits")], readings)], readings
+    (['digits'], [None])
+    """
+    for dataset in data:
+        readings.append(dataset.read)
+        yield dataset
+
+
+def print_readings(readings: Iterable[Reading | None]) -> None:
+    """Say on stderr what files and folders were taken for, each once.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.printing import print_readings
+    >>> print_readings([None])
+    """
+    for reading in dict.fromkeys(readings):
+        if reading is not None:
+            typer.echo(str(reading), err=True)
 
 
 def print_registry(entries: Iterable[Any]) -> None:

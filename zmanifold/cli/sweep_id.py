@@ -10,22 +10,30 @@ import typer
 
 from zmanifold.cli.options import (
     Alpha,
+    ArrayX,
+    ArrayY,
     DataDir,
     Device,
+    Features,
+    Header,
+    LabelColumn,
     MemoryLimit,
     NMix,
     Overwrite,
+    Resize,
     named,
     parse_bytes,
     parse_gammas,
     parse_integers,
+    reading_options,
     resumable,
 )
-from zmanifold.cli.printing import complain, print_frame, print_written
+from zmanifold.cli.printing import complain, noted, print_frame, print_readings, print_written
 from zmanifold.dimension import registry as estimators
 from zmanifold.mixers import registry as mixers
 
 if TYPE_CHECKING:
+    from zmanifold.datasets import Reading
     from zmanifold.sweep import SweepResult
 
 __all__ = ["sweep_id"]
@@ -94,6 +102,12 @@ def sweep_id(
     n_samples: _NSamples = None,
     split: _Split = "train",
     data_dir: DataDir = None,
+    label_column: LabelColumn = None,
+    features: Features = None,
+    x: ArrayX = None,
+    y: ArrayY = None,
+    header: Header = None,
+    resize: Resize = None,
     data_seed: _DataSeed = 0,
     device: Device = "auto",
     memory_limit: MemoryLimit = None,
@@ -132,13 +146,18 @@ def sweep_id(
     from zmanifold.sweep import JournalLost, sweep_many
 
     chosen = mixers_from_specs(mixer, gammas=gammas, alpha=alpha, n_mix=n_mix)
-    load = partial(load_dataset, n_samples=n_samples, data_dir=data_dir, random_state=data_seed)
+    reading = reading_options(label_column, features, x, y, header, resize)
+    load = partial(
+        load_dataset, n_samples=n_samples, data_dir=data_dir, random_state=data_seed, **reading
+    )
     # load_dataset itself refuses an unknown split, and suggests a similar one.
-    loaded = (load(name, split=split) for name in datasets)  # type: ignore[arg-type]
+    loaded = (load(name, split=split) for name in datasets)  # type: ignore[arg-type, call-arg]
+    readings: list[Reading | None] = []
     with resumable(out, "keeps what is finished", ".journal"):
         try:
             results = sweep_many(
-                loaded,
+                noted(loaded, readings),
+                started=partial(print_readings, readings),
                 sources=datasets,
                 mixers=chosen,
                 n_neighbors=k_values,

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zmanifold._base.errors import InputError
-from zmanifold.cli.options import Alpha, DataDir, Device, NMix, Overwrite, named, resumable
-from zmanifold.cli.printing import print_written
+from zmanifold.cli.options import (
+    Alpha,
+    ArrayX,
+    ArrayY,
+    DataDir,
+    Device,
+    Features,
+    Header,
+    LabelColumn,
+    NMix,
+    Overwrite,
+    Resize,
+    named,
+    reading_options,
+    resumable,
+)
+from zmanifold.cli.printing import print_readings, print_written
 from zmanifold.mixers import registry as mixers
 
 __all__ = ["train"]
@@ -67,6 +83,12 @@ def train(
     crop: _Crop = 0,
     n_train: _NTrain = None,
     data_dir: DataDir = None,
+    label_column: LabelColumn = None,
+    features: Features = None,
+    x: ArrayX = None,
+    y: ArrayY = None,
+    header: Header = None,
+    resize: Resize = None,
     seed: _Seed = 0,
     device: Device = "auto",
     out: _Out = None,
@@ -96,7 +118,10 @@ def train(
     made = mixers_from_specs([mixer], gammas=[gamma], alpha=alpha, n_mix=n_mix)
     if len(made) != 1:
         raise InputError(f"--mixer {mixer!r} names {len(made)} mixers: train with one of them.")
-    training, test = train_test(dataset, n_train=n_train, data_dir=data_dir, random_state=seed)
+    reading = reading_options(label_column, features, x, y, header, resize)
+    training, test = train_test(
+        dataset, n_train=n_train, data_dir=data_dir, random_state=seed, **reading
+    )
 
     from zmanifold.training import train as run
 
@@ -116,6 +141,7 @@ def train(
             device=device,
             checkpoint=out,
             resume=resume,
+            started=partial(print_readings, [training.read, test.read]),
         )
     accuracy = done.history[-1]["test_accuracy"]
     seconds = sum(row["seconds"] for row in done.history)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from zmanifold._base.errors import InputError
 from zmanifold.cli.options import (
+    ArrayX,
+    ArrayY,
     DataDir,
     Device,
+    Features,
+    Header,
+    LabelColumn,
     MemoryLimit,
     Overwrite,
+    Resize,
     parse_bytes,
     parse_integers,
+    reading_options,
 )
-from zmanifold.cli.printing import print_frame, print_written
+from zmanifold.cli.printing import print_frame, print_readings, print_written
 
 __all__ = ["vicinity"]
 
@@ -47,6 +54,12 @@ def vicinity(
     k: _K = "8,16",
     metric: _Metric = "euclidean",
     data_dir: DataDir = None,
+    label_column: LabelColumn = None,
+    features: Features = None,
+    x: ArrayX = None,
+    y: ArrayY = None,
+    header: Header = None,
+    resize: Resize = None,
     device: Device = "auto",
     memory_limit: MemoryLimit = None,
     out: _Out = None,
@@ -79,8 +92,10 @@ def vicinity(
     if lines and embed is None:
         raise InputError("--lines goes with --embed: name the picture.")
     check_outputs(out, figure=embed, overwrite=overwrite, inputs=[train, test])
-    train_set = load_dataset(train, data_dir=data_dir)
-    test_set = load_dataset(test, split="test" if has_splits(test) else "train", data_dir=data_dir)
+    reading = reading_options(label_column, features, x, y, header, resize)
+    train_set = load_dataset(train, data_dir=data_dir, **reading)
+    part: Literal["train", "test"] = "test" if has_splits(test) else "train"
+    test_set = load_dataset(test, split=part, data_dir=data_dir, **reading)
     train_y, test_y = comparable_labels(train_set, test_set)
 
     from zmanifold.measures import check_embeddable
@@ -102,11 +117,14 @@ def vicinity(
         device=device,
         memory_limit=limit,
     )
+    print_readings([train_set.read, test_set.read])
     if out is not None:
+        sets = {"train": train_set, "test": test_set}
+        result.settings["read"] = {name: one.read_as_dict() for name, one in sets.items()}
         result.save(out, train=train_set.name, test=test_set.name)
     if embed is not None:
-        sets = train_set.points, train_y, test_set.points, test_y
-        _draw(embed, *sets, metric=metric, neighbors=result.indices if lines else None)
+        drawn = train_set.points, train_y, test_set.points, test_y
+        _draw(embed, *drawn, metric=metric, neighbors=result.indices if lines else None)
     print_frame(result.summary())
     print_written(out, None if out is None else sidecar_of(out), embed)
 

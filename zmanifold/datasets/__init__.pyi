@@ -14,3 +14,4 @@ from .manifolds import make_paraboloid as make_paraboloid
 from .manifolds import make_spirals as make_spirals
 from .named import Availability as Availability
 from .named import available_datasets as available_datasets
+from .reading import Reading as Reading

@@ -16,6 +16,7 @@ from zmanifold._base.errors import InputError
 from zmanifold._base.labels import name_some
 from zmanifold._base.mapped import is_mapped
 from zmanifold.datasets.formats._wording import first_line
+from zmanifold.datasets.reading import Reading
 
 __all__ = ["Dataset", "comparable_labels", "draw", "flat_images", "hold_out", "take"]
 
@@ -39,6 +40,8 @@ class Dataset:
         Names of the classes, where the source has them.
     name : str
         What the set is called in tables.
+    read : Reading or None
+        What its file or folder was taken for: header, index, features, labels, what was skipped.
 
     Examples
     --------
@@ -52,6 +55,7 @@ class Dataset:
     image_shape: tuple[int, ...] | None
     class_names: tuple[str, ...] | None
     name: str
+    read: Reading | None = None
 
     def named_labels(self) -> Array:
         """Return labels under the names that they have in their source.
@@ -77,11 +81,21 @@ class Dataset:
         if self.labels is None:
             raise InputError(
                 f"{self.name!r} has no labels: save them as array y of an .npz file, or as column "
-                "y."
+                "y, or name their column with label_column."
             )
         if self.labels.ndim == 2 or self.class_names is None:
             return self.labels
         return np.asarray(self.class_names)[self.labels]
+
+    def read_as_dict(self) -> dict[str, Any] | None:
+        """Return what `read` holds, ready for the settings of a result.
+
+        Examples
+        --------
+        >>> import zmanifold as zm
+        >>> zm.load_dataset("digits").read_as_dict()
+        """
+        return None if self.read is None else self.read.to_dict()
 
 
 def comparable_labels(train: Dataset, test: Dataset) -> tuple[Array, Array]:
@@ -114,6 +128,10 @@ def comparable_labels(train: Dataset, test: Dataset) -> tuple[Array, Array]:
     [['cat', 'dog'], ['dog', 'dog']]
     """
     train_y, test_y = train.named_labels(), test.named_labels()
+    truths = [{*y.tolist()} <= {"False", "True"} for y in (train_y, test_y) if y.ndim == 1]
+    if any(truths) and not all(truths):
+        # Truth values are the classes 0 and 1 of the other set, unless that has such names, too.
+        train_y, test_y = map(_truth_as_number, (train_y, test_y))
     if train_y.ndim == 1 or test_y.ndim == 2:
         return train_y, test_y
     try:
@@ -123,6 +141,12 @@ def comparable_labels(train: Dataset, test: Dataset) -> tuple[Array, Array]:
             "the training labels are soft, with classes 0, 1, ..., but the test labels are "
             f"{name_some(np.unique(test_y))}: give the numbers of their columns."
         ) from None
+
+
+def _truth_as_number(names: Array) -> Array:
+    if not {*names.tolist()} <= {"False", "True"}:
+        return names
+    return np.where(names == "True", "1", "0")
 
 
 def hold_out(

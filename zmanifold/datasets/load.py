@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zmanifold._base.arrays import as_array, as_points, check_points
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError, unknown_name
-from zmanifold._base.labels import as_labels
-from zmanifold._base.mapped import is_mapped
+from zmanifold._base.naming import readable
+from zmanifold.datasets._axes import as_flat
+from zmanifold.datasets._classes import as_classes
 from zmanifold.datasets.dataset import Dataset, draw, flat_images, hold_out
 from zmanifold.datasets.formats._wording import first_line
+from zmanifold.datasets.formats.folders import split_folders
 from zmanifold.datasets.formats.images import read_image_folder
 from zmanifold.datasets.formats.registry import Contents, available_formats, find_format
 from zmanifold.datasets.named import (
@@ -29,11 +30,11 @@ from zmanifold.datasets.named import (
     load_digits,
     load_image_set,
 )
+from zmanifold.datasets.reading import check_options, given_options
 
 __all__ = ["has_splits", "load_dataset", "train_test"]
 
 Split = Literal["train", "test"]
-Array = NDArray[Any]
 
 _MOST_SAMPLES = 10**9
 _TRAIN_SHARE = 0.8
@@ -46,8 +47,16 @@ def load_dataset(
     n_samples: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     random_state: Any = None,
+    label_column: str | int | None = None,
+    features: str | Sequence[str | int] | None = None,
+    x: str | None = None,
+    y: str | None = None,
+    header: bool | None = None,
+    resize: tuple[int, int] | None = None,
 ) -> Dataset:
     """Load a data set by its name, or the user's own from a file or folder.
+
+    What a file or folder was taken for stands in the data set's `read`.
 
     Parameters
     ----------
@@ -59,10 +68,12 @@ def load_dataset(
         - "crescents", "spirals", "helix-r3", "helix-r12" or "paraboloid-r12", generated;
         - "skdim:NAME", a benchmark manifold of scikit-dimension, generated (2,500 points);
         - a file: ``.npy`` (points), ``.npz`` (arrays ``x`` and optionally ``y``, one label a
-          point or soft labels), ``.csv`` or ``.parquet`` (a column y, label, labels, target or
-          class holds the labels), or of any other of `available_formats`;
-        - a folder of images, one folder a class; where it holds "train" and "test" folders,
-          those are the splits.
+          point or soft labels), ``.csv``, ``.tsv`` (gzipped or not) or ``.parquet`` (a column y,
+          label, labels, target or class holds the labels; columns of lists are embeddings), or of
+          any other of `available_formats`. Arrays of images are (n, channels, height, width), or
+          (n, height, width, channels) of 1, 3 or 4 channels;
+        - a folder of images, one folder a class; where it holds "train" and "test" folders (or
+          "training", "val", "valid", "validation"), those are the splits.
     split : {"train", "test"}, default="train"
         Which part, where the source has two; a source without parts is all "train".
     n_samples : int, optional
@@ -71,6 +82,17 @@ def load_dataset(
         A folder to look in before the others.
     random_state : int, RandomState or None, default=None
         Source of randomness for generating and drawing.
+    label_column : str or int, optional
+        Of a table: the column of labels, by its name or position.
+    features : str or sequence of str or int, optional
+        Of a table: the columns of the points, by names, positions or ranges of positions: "a,b,c",
+        ["a", 3], "0:64".
+    x, y : str, optional
+        Of an .npz file: the names of the arrays of points and of labels.
+    header : bool, optional
+        Of a table in text: whether its first line names the columns.
+    resize : tuple of int, optional
+        Of a folder of images: (height, width) that all images are brought to.
 
     Returns
     -------
@@ -81,9 +103,10 @@ def load_dataset(
     ------
     InputError
         If the name is unknown, files are missing (the message names the places searched and how
-        to get them), or a file does not hold what it should. Nothing is ever unpickled. What is
-        compressed may unpack to 64 MiB or 200 times the size of its file, whichever is more; an
-        image may have 2**24 pixels. Parquet files and images are decoded in a child process: one
+        to get them), a file does not hold what it should, or an option is not for such a source.
+        Only regular files are read, and nothing is ever unpickled. What is compressed, a folder of
+        images included, may unpack to 64 MiB or 200 times its size, whichever is more; an image
+        may have 2**24 pixels. Parquet files and images are decoded in a child process: one
         that ends its decoder, or takes more memory or time than its size allows, is refused, too.
 
     Examples
@@ -100,24 +123,26 @@ def load_dataset(
     count = None
     if n_samples is not None:
         count = check_count("n_samples", n_samples, least=2, most=_MOST_SAMPLES)
+    options = given_options(
+        label_column=label_column, features=features, x=x, y=y, header=header, resize=resize
+    )
     check_data_dir(data_dir)
     name = os.fspath(name_or_path)
+    if is_generated(name) or is_image_set(name) or name == "digits":
+        check_options(options, (), name, "a data set of that name")
     if is_generated(name):
         _only_train(name, split)
         return generate(name, count, rng)
-    if name == "digits":
-        _only_train(name, split)
-        dataset = load_digits()
-    else:
-        try:
-            if is_image_set(name):
-                dataset = load_image_set(name, split, data_dir)
-            else:
-                dataset = _load_path(name, split)
-        except OSError as error:
-            raise InputError(
-                f"{name} cannot be read ({first_line(error)}): check the file."
-            ) from None
+    try:
+        if name == "digits":
+            _only_train(name, split)
+            dataset = load_digits()
+        elif is_image_set(name):
+            dataset = load_image_set(name, split, data_dir)
+        else:
+            dataset = _load_path(name, split, options)
+    except OSError as error:
+        raise InputError(f"{name} cannot be read ({first_line(error)}): check the file.") from None
     return dataset if count is None else draw(dataset, count, rng)
 
 
@@ -127,6 +152,7 @@ def train_test(
     n_train: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     random_state: Any = None,
+    **reading: Any,
 ) -> tuple[Dataset, Dataset]:
     """Load a labelled data set in two parts: its own splits, or samples held out of it.
 
@@ -140,6 +166,8 @@ def train_test(
         A folder to look in before the others.
     random_state : int, RandomState or None, default=None
         Source of randomness for generating and holding out.
+    **reading
+        `label_column`, `features`, `x`, `y`, `header` and `resize` of `load_dataset`.
 
     Returns
     -------
@@ -166,9 +194,9 @@ def train_test(
                 f"n_train={n_train} would cut {os.fspath(name_or_path)!r}, which has a test split: "
                 "leave it out."
             )
-        train = load_dataset(name_or_path, data_dir=data_dir)
-        return train, load_dataset(name_or_path, split="test", data_dir=data_dir)
-    whole = load_dataset(name_or_path, data_dir=data_dir, random_state=random_state)
+        train = load_dataset(name_or_path, data_dir=data_dir, **reading)
+        return train, load_dataset(name_or_path, split="test", data_dir=data_dir, **reading)
+    whole = load_dataset(name_or_path, data_dir=data_dir, random_state=random_state, **reading)
     count = round(_TRAIN_SHARE * len(whole.points)) if n_train is None else n_train
     return hold_out(whole, count, random_state=random_state)
 
@@ -182,7 +210,10 @@ def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
     >>> has_splits("fashion-mnist"), has_splits("digits")
     (True, False)
     """
-    return is_image_set(os.fspath(name_or_path)) or _is_split(_as_path(name_or_path))
+    # A folder that may not be read is refused when it is loaded.
+    with contextlib.suppress(OSError):
+        return is_image_set(os.fspath(name_or_path)) or bool(split_folders(_as_path(name_or_path)))
+    return False
 
 
 def _as_path(name: str | os.PathLike[str]) -> Path:
@@ -193,10 +224,6 @@ def _as_path(name: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _is_split(folder: Path) -> bool:
-    return all((folder / part).is_dir() for part in ("train", "test"))
-
-
 def _only_train(name: str, split: str) -> None:
     if split != "train":
         raise InputError(
@@ -205,102 +232,60 @@ def _only_train(name: str, split: str) -> None:
         )
 
 
-def _load_path(name: str, split: str) -> Dataset:
+def _load_path(name: str, split: str, options: dict[str, Any]) -> Dataset:
     path = _as_path(name)
     # The path of an empty name is the working folder.
     if name and path.is_dir():
-        return _load_image_folder(path, split)
-    ending = path.suffix.lower()
-    found = find_format(ending) if name else None
-    if not name or not path.exists():
-        if name and (found or path.name != name):
+        return _load_image_folder(path, split, options)
+    known, ending = find_format(path.name) if name else (None, "")
+    if not name or not (path.exists() or path.is_symlink()):
+        if name and (known or path.name != name):
             raise InputError(
                 f"{name!r} does not exist: give a file, a folder or a data set's name."
             )
         raise unknown_name("data set", name, [*known_names(), "a file or folder"])
-    if found is None:
-        endings = [ending for known in available_formats() for ending in known.endings]
+    if known is None:
+        endings = [ending for each in available_formats() for ending in each.endings]
         raise InputError(
-            f"{name!r} ends in {ending!r}: files end in {', '.join(endings)}, or give a "
+            f"{name!r} ends in {ending.lower()!r}: files end in {', '.join(endings)}, or give a "
             "folder of class folders of images."
         )
     _only_train(name, split)
-    contents = found.load(path)
+    contents = known.load(path, **options)
     # A wide float that float64 cannot hold becomes inf or NaN, which is refused.
     with np.errstate(over="ignore", invalid="ignore"):
-        return _as_dataset(contents, path.stem)
+        return _as_dataset(contents, readable(path.name.removesuffix(ending)))
 
 
-def _load_image_folder(path: Path, split: str) -> Dataset:
+def _load_image_folder(path: Path, split: str, options: dict[str, Any]) -> Dataset:
+    check_options(options, ("resize",), str(path), "a folder of images")
     root = path
-    if _is_split(path):
-        root = path / split
+    skipped: tuple[str, ...] = ()
+    if parts := split_folders(path):
+        root, skipped = getattr(parts, split), parts.unused
     else:
         _only_train(str(path), split)
-    pixels, labels, shape, classes = read_image_folder(root)
-    return Dataset(flat_images(pixels, root), labels, shape, classes, path.name)
+    contents = read_image_folder(root, **options)
+    assert contents.reading is not None
+    read = replace(contents.reading, skipped=(*skipped, *contents.reading.skipped))
+    # "." and ".." have a name, too.
+    name = readable(path.name if path.name not in ("", "..") else path.resolve().name) or "images"
+    return Dataset(
+        flat_images(contents.x, root), contents.y, contents.image_shape, contents.class_names,
+        name, read,
+    )  # fmt: skip
 
 
 def _as_dataset(contents: Contents, name: str) -> Dataset:
-    points, image_shape = _as_flat(contents, name)
-    if contents.y is None:
-        return Dataset(points, None, image_shape, None, name)
-    y = as_array(contents.y, f"{name}: y")
-    if y.ndim == 2 and y.dtype.kind == "f" and len(y) == len(points):
-        soft = as_labels(y, len(points), name=f"{name}: y")
-        return Dataset(points, y, image_shape, tuple(map(str, soft.classes)), name)
-    if y.shape != (len(points),):
-        raise InputError(
-            f"{name}: y has shape {y.shape} for {len(points)} points: give one label a point."
+    points, image_shape, of_axes = as_flat(contents, name)
+    labels, class_names, of_labels = as_classes(contents, len(points), name)
+    read = contents.reading
+    if read is not None:
+        hard = labels is not None and labels.ndim == 1
+        read = replace(
+            read,
+            labels=read.labels or (None if labels is None else "y"),
+            classes=class_names if hard and class_names is not None else (),
+            notes=(*read.notes, *of_axes, *of_labels),
         )
-    classes, labels = _hard_labels(y, f"{name}: y")
-    if contents.class_names is None:
-        names = tuple(str(c) for c in classes)
-        return Dataset(points, labels.astype(np.int64), image_shape, names, name)
-    n_named = len(contents.class_names)
-    if classes.dtype.kind not in "iu" or not 0 <= classes[0] <= classes[-1] < n_named:
-        raise InputError(
-            f"{name}: y holds {classes[0]} to {classes[-1]} but there are {n_named} class names: "
-            f"give labels 0 to {n_named - 1}."
-        )
-    return Dataset(points, y.astype(np.int64), image_shape, contents.class_names, name)
-
-
-def _as_flat(contents: Contents, name: str) -> tuple[Array, tuple[int, ...] | None]:
-    """Return points (n, d), and the shape of an image where a point is one."""
-    # A mapped array keeps its class: its values stay where they are, in the file's own type.
-    x = contents.x if isinstance(contents.x, np.ndarray) else as_array(contents.x, f"{name}: x")
-    shape = contents.image_shape
-    if x.ndim > 2:
-        shape = x.shape[1:] if x.ndim > 3 else (1, *x.shape[1:])
-        x = x.reshape(len(x), math.prod(x.shape[1:]))
-    if is_mapped(x):
-        check_points(x, name=f"{name}: x")
-    else:
-        x = as_points(x, name=f"{name}: x").numpy()
-    if shape is not None and math.prod(shape) != x.shape[1]:
-        raise InputError(
-            f"{name}: image_shape={shape} for points of {x.shape[1]} values: give (channels, "
-            "height, width)."
-        )
-    return x, shape
-
-
-def _hard_labels(y: Array, name: str) -> tuple[Array, Array]:
-    """Return the classes and each sample's code, of numbers that are no integers, too."""
-    if y.dtype.kind == "U" and not _is_text(y):
-        raise InputError(f"{name} holds labels that are no text: save them again.")
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        row = int(np.flatnonzero(~np.isfinite(y))[0])
-        raise InputError(f"{name} holds {y[row]} as label in row {row}: remove such samples.")
-    # Texts stay objects: as one array each would take the room of the longest.
-    if y.dtype.kind == "f" or (y.dtype.kind == "O" and all(isinstance(c, str) for c in y)):
-        return np.unique(y, return_inverse=True)
-    labels = as_labels(y, len(y), name=name)
-    return labels.classes, labels.codes.numpy()
-
-
-def _is_text(array: Array) -> bool:
-    """Tell whether an array of text holds characters only: a file can hold any numbers there."""
-    codes = np.ascontiguousarray(array).view(array.dtype.str[:1] + "u4")
-    return bool(((codes < 0xD800) | ((codes > 0xDFFF) & (codes <= 0x10FFFF))).all())
+    return Dataset(points, labels, image_shape, class_names, name, read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ def sweep_many(
     overwrite: bool = False,
     dask: Client | str | None = None,
     progress: bool = True,
+    started: Callable[[], object] | None = None,
     **settings: Any,
 ) -> list[SweepResult]:
     """Sweep over several data sets with the same settings, into one table.
@@ -89,6 +90,8 @@ def sweep_many(
         The cluster that computes the cells, as for `sweep_id`.
     progress : bool, default=True
         Show a progress bar for each data set on a terminal or in a notebook.
+    started : callable, optional
+        Called when all input has been checked, before the work.
     **settings
         `mixers` and all other settings of `sweep_id`, except `journal`.
 
@@ -140,6 +143,8 @@ def sweep_many(
                 journal_of(table).unlink(missing_ok=True)
             journal = stack.enter_context(Journal(journal_of(table)))
             journal.begin(fingerprints)
+        if started is not None:
+            started()
         results = _run(sweeps, table, journal, client, progress)
     if figure is not None and any(result.rows for result in results):
         save_figure(sweep_figure(joint_table(results)), figure)

@@ -129,7 +129,8 @@ def prepare_sweep(
     trial = replace(cells.batches, memory=cells.room().memory)
     for strength in strengths:
         trial.try_mixer(strength.mixer, seed_values[0])
-    return Sweep(cells, strengths, k_values, seed_values, str(device) if elsewhere else where.type)
+    on = str(device) if elsewhere else where.type
+    return Sweep(cells, strengths, k_values, seed_values, on, dataset.read_as_dict())
 
 
 def _device(device: str | torch.device, points: Any, elsewhere: bool) -> torch.device:
@@ -176,6 +177,7 @@ class Sweep:
     k_values: list[int]
     seeds: list[int]
     device: str
+    read: dict[str, Any] | None
 
     @property
     def name(self) -> str:
@@ -291,6 +293,7 @@ class Sweep:
         points = self.cells.batches.points
         return {
             "dataset": self.name,
+            "read": self.read,
             "n_points": len(points),
             "n_features": points.shape[1],
             "dtype": self._dtype,

@@ -50,6 +50,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    started: Callable[[], object] | None = None,
 ) -> Training:
     """Train a classifier of images on the mixed batches of a data set.
 
@@ -96,6 +97,8 @@ def train(
         Continue from `checkpoint` if it exists. A checkpoint of other settings or data is refused.
     progress : bool, default=True
         Show a progress bar on a terminal or in a notebook.
+    started : callable, optional
+        Called when all input has been checked, before the work.
 
     Returns
     -------
@@ -144,8 +147,11 @@ def train(
     history: list[dict[str, Any]] = []
     if resume and checkpoint is not None and checkpoint.exists():
         history = restore(checkpoint, asdict(settings), run.model, run.optimizer)
+    if started is not None:
+        started()
     run.finish(history, test, checkpoint, progress)
-    made_with = {"device": device_name(where), **environment()}
+    read = {"train": dataset.read_as_dict(), "test": test and test.read_as_dict()}
+    made_with = {"read": read, "device": device_name(where), **environment()}
     return Training(run.model.eval(), tuple(history), asdict(settings) | made_with)
 
 

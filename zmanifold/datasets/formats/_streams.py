@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,20 +15,84 @@ from typing import IO
 from zmanifold._base.errors import InputError, shown
 from zmanifold.datasets.formats._wording import first_line
 
-__all__ = ["Stream", "cut_short", "read_exactly", "read_up_to", "unpacked_limit"]
+__all__ = [
+    "LEAST_UNPACKED",
+    "MOST_GROWTH",
+    "Stream",
+    "check_regular",
+    "cut_short",
+    "opened",
+    "read_all",
+    "read_exactly",
+    "read_up_to",
+    "unpacked_limit",
+]
 
 Stream = IO[bytes] | GzipFile
 
 _PIECE = 2**22
 
+_OTHERS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
 # A file of zeros unpacks to a thousand times its size, real data to far less.
-_LEAST_UNPACKED = 2**26
-_MOST_GROWTH = 200
+LEAST_UNPACKED = 2**26
+MOST_GROWTH = 200
 
 
 def unpacked_limit(path: Path) -> int:
     """Return to how many bytes a compressed file may unpack."""
-    return max(_LEAST_UNPACKED, _MOST_GROWTH * path.stat().st_size)
+    return max(LEAST_UNPACKED, MOST_GROWTH * path.stat().st_size)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file with content of its own: to read a pipe may never end.
+
+    Raises
+    ------
+    InputError
+        If it is a folder, a pipe, a socket or a device, or a link to one or to nothing.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): remove it, or give another file."
+        ) from None
+    if not stat.S_ISREG(mode):
+        what = next((name for is_one, name in _OTHERS if is_one(mode)), "no file")
+        link = "a link to " if path.is_symlink() else ""
+        raise InputError(f"{path} is {link}{what}: only regular files are read, remove it.")
+
+
+def opened(path: Path) -> Stream:
+    """Open a file; one that ends in .gz gives what was compressed."""
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def read_all(stream: Stream, path: Path, already: int = 0) -> bytes:
+    """Read all that is left, after so many bytes; what is compressed up to `unpacked_limit`.
+
+    Raises
+    ------
+    InputError
+        If that is too much, or damaged.
+    """
+    limit = (
+        unpacked_limit(path) if isinstance(stream, GzipFile) else os.fstat(stream.fileno()).st_size
+    )
+    pieces, size = [], already
+    while piece := read_up_to(stream, _PIECE, path):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise _unpacks_to_more(path, limit)
+    return b"".join(pieces)
 
 
 def read_exactly(stream: Stream, count: int, path: object, limit: int | None = None) -> bytes:
@@ -44,10 +111,7 @@ def _pieces(stream: Stream, count: int, path: object, limit: int | None) -> Iter
     left = count
     while left:
         if limit is not None and count - left > limit:
-            raise InputError(
-                f"{path} unpacks to more than {limit} bytes, {_MOST_GROWTH} times its size or "
-                f"{_LEAST_UNPACKED >> 20} MiB: store it uncompressed."
-            )
+            raise _unpacks_to_more(path, limit)
         piece = read_up_to(stream, min(left, _PIECE), path)
         if not piece:
             raise cut_short(path, count, count - left)
@@ -67,6 +131,13 @@ def read_up_to(stream: Stream, count: int, path: object) -> bytes:
         return stream.read(count)
     except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged ({first_line(error)}): get it again.") from None
+
+
+def _unpacks_to_more(path: object, limit: int) -> InputError:
+    return InputError(
+        f"{path} unpacks to more than {limit} bytes, {MOST_GROWTH} times its size or "
+        f"{LEAST_UNPACKED >> 20} MiB: store it uncompressed."
+    )
 
 
 def cut_short(path: object, promised: int, there: int) -> InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from pathlib import Path
 
@@ -10,14 +9,14 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from zmanifold._base.errors import InputError
-from zmanifold.datasets.formats._streams import Stream, read_exactly, read_up_to, unpacked_limit
+from zmanifold.datasets.formats._streams import opened, read_exactly, read_up_to, unpacked_limit
 
 __all__ = ["read_cifar", "read_idx", "read_names"]
 
 
 def read_idx(path: Path, n_axes: int) -> UInt8[np.ndarray, "..."]:
     """Read an IDX file of unsigned bytes: magic 0, 0, 8, axes; big-endian sizes; the bytes."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         header = read_exactly(stream, 4 + 4 * n_axes, path)
         if header[:4] != bytes([0, 0, 8, n_axes]):
             raise InputError(
@@ -60,7 +59,3 @@ def read_names(path: Path) -> tuple[str, ...] | None:
         return None
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     return tuple(line.strip() for line in lines if line.strip())
-
-
-def _opened(path: Path) -> Stream:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmanifold._base.errors import InputError, shown
+from zmanifold._base.naming import listed
 from zmanifold.datasets.formats._streams import (
     cut_short,
     read_exactly,
@@ -21,6 +22,7 @@ from zmanifold.datasets.formats._streams import (
 )
 from zmanifold.datasets.formats._wording import first_line, some_of
 from zmanifold.datasets.formats.registry import Contents, Format
+from zmanifold.datasets.reading import Reading
 
 __all__ = ["NPY", "NPZ"]
 
@@ -42,23 +44,50 @@ _MOST_AXES = 64
 def _load_npy(path: Path) -> Contents:
     with path.open("rb") as stream:
         if path.stat().st_size < _MAPPED_FROM:
-            return Contents(_read_npy(stream, path, None))
-        return Contents(_map_npy(stream, path))
+            array = _read_npy(stream, path, None)
+        else:
+            array = _map_npy(stream, path)
+    return Contents(array, reading=Reading(str(path), "array"))
 
 
-def _load_npz(path: Path) -> Contents:
+def _load_npz(path: Path, *, x: str | None = None, y: str | None = None) -> Contents:
     with zipfile.ZipFile(path) as archive:
-        arrays = {
-            key: _read_member(archive, f"{key}.npy", path)
-            for key in ("x", "y")
-            if f"{key}.npy" in archive.namelist()
-        }
-        if "x" not in arrays:
-            stored = some_of(archive.namelist()) or "nothing"
+        stored = archive.namelist()
+        arrays = [name.removesuffix(".npy") for name in stored if name.endswith(".npy")]
+        points = _chosen(path, arrays, "x", x)
+        if points is None:
             raise InputError(
-                f"{path} holds {stored} but no array x: save it with np.savez(file, x=..., y=...)."
+                f"{path} holds {some_of(stored) or 'nothing'} but no array x: save it with "
+                "np.savez(file, x=..., y=...), or name the array of points with x."
             )
-    return Contents(arrays["x"], arrays.get("y"))
+        labels = _chosen(path, [name for name in arrays if name != points], "y", y)
+        x_found = _read_member(archive, f"{points}.npy", path)
+        y_found = None if labels is None else _read_member(archive, f"{labels}.npy", path)
+    rest = [name for name in stored if name.removesuffix(".npy") not in (points, labels)]
+    reading = Reading(
+        str(path),
+        "archive",
+        features=(f"array {points}",),
+        labels=labels and f"array {labels}",
+        skipped=tuple(f"{listed(rest)} (not x or y)" for _ in rest[:1]),
+    )
+    return Contents(x_found, y_found, reading=reading)
+
+
+def _chosen(path: Path, arrays: list[str], option: str, given: str | None) -> str | None:
+    """Return the array that an option names, or the one that is called like the option."""
+    if given is not None:
+        if given not in arrays:
+            raise InputError(
+                f"{path} has no array {given!r} for {option}: it holds {listed(arrays, 12)}."
+            )
+        return given
+    known = [name for name in (option, option.upper()) if name in arrays]
+    if len(known) > 1:
+        raise InputError(
+            f"{path} holds the arrays {' and '.join(known)}: name the one to read with {option}."
+        )
+    return known[0] if known else None
 
 
 def _read_member(archive: zipfile.ZipFile, member: str, path: Path) -> Array:
@@ -126,7 +155,7 @@ def _read_npy_header(
     if dtype.hasobject:
         raise InputError(
             f"{path} holds pickled Python objects, which are never loaded: save numbers, "
-            "np.save(file, np.asarray(x, dtype=float))."
+            "np.save(file, x.astype(float)), or text, y.astype(str)."
         )
     if dtype.kind not in "biufcUS" or dtype.itemsize == 0:
         raise InputError(
@@ -144,4 +173,4 @@ def _strange_shape(path: object, shape: tuple[int, ...]) -> InputError:
 
 
 NPY = Format("a NumPy array file", (".npy",), _load_npy, "use np.save")
-NPZ = Format("a whole .npz file", (".npz",), _load_npz, "use np.savez")
+NPZ = Format("a whole .npz file", (".npz",), _load_npz, "use np.savez", ("x", "y"))

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from zmanifold._base.errors import InputError
 from zmanifold._base.registry import load_plugins
+from zmanifold.datasets.formats._streams import check_regular
 from zmanifold.datasets.formats._wording import first_line
+from zmanifold.datasets.reading import Reading, check_options
 
 __all__ = ["Contents", "Format", "available_formats", "find_format", "register_format"]
 
@@ -23,6 +25,7 @@ _OURS = (
     "numpy:NPY",
     "numpy:NPZ",
     "tables:CSV",
+    "tables:TSV",
     "parquet:PARQUET",
 )
 
@@ -42,12 +45,15 @@ class Contents(NamedTuple):
         (channels, height, width), where the rows of an `x` of two axes are images.
     class_names : tuple of str or None
         Names of the classes 0..K-1, where `y` holds their numbers.
+    reading : Reading or None
+        What was taken from the file, and as what.
     """
 
     x: NDArray[Any]
     y: NDArray[Any] | None = None
     image_shape: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,9 @@ class Format:
         one sentence; an `InputError` is shown as it is.
     remedy : str, default="save it again"
         What to do about a file that cannot be read.
+    options : tuple of str, default=()
+        The reading options of `load_dataset` that `read` takes by their names: "label_column",
+        "features", "x", "y", "header".
 
     Examples
     --------
@@ -76,22 +85,35 @@ class Format:
 
     name: str
     endings: tuple[str, ...]
-    read: Callable[[Path], Any]
+    read: Callable[..., Any]
     remedy: str = "save it again"
+    options: tuple[str, ...] = ()
 
-    def load(self, path: Path) -> Contents:
+    def load(self, path: Path, **options: Any) -> Contents:
         """Read a file.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        **options
+            Reading options that were given.
 
         Raises
         ------
         InputError
-            If the file is not what the format says.
+            If the file is not what the format says, is no regular file, or an option is not for
+            such files.
         OSError
             If the file cannot be read at all.
         """
+        check_options(options, self.options, str(path), self.name)
+        check_regular(path)
         try:
-            found = self.read(path)
-            return Contents(*found) if isinstance(found, tuple) else Contents(found)
+            found = self.read(path, **options)
+            if not isinstance(found, Contents):
+                found = _as_contents(found)
+            return found if found.reading else found._replace(reading=Reading(str(path), "file"))
         except (InputError, OSError):
             raise
         except Exception as error:
@@ -99,6 +121,13 @@ class Format:
             raise InputError(
                 f"{path} is not {self.name} ({first_line(error)}): {self.remedy}."
             ) from error
+
+
+def _as_contents(found: Any) -> Contents:
+    if not isinstance(found, tuple):
+        return Contents(found)
+    x, y, image_shape, class_names = (*found, *(None,) * 4)[: max(4, len(found))]
+    return Contents(x, y, image_shape, class_names)
 
 
 def register_format(added: Format) -> None:
@@ -156,12 +185,17 @@ def available_formats() -> list[Format]:
     return list(dict.fromkeys(_by_ending.values()))
 
 
-def find_format(ending: str) -> Format | None:
-    """Return the format of files with an ending, if there is one."""
+def find_format(name: str) -> tuple[Format | None, str]:
+    """Return the format of a file of this name, if there is one, and the ending that says so."""
     _load_ours()
-    if ending not in _by_ending:
+    path = Path(name)
+    # The longer one first: ".csv.gz".
+    endings = ["".join(path.suffixes[-2:]), path.suffix]
+    if not any(ending.lower() in _by_ending for ending in endings):
         load_plugins()
-    return _by_ending.get(ending)
+    known = (ending for ending in endings if ending.lower() in _by_ending)
+    ending = next(known, path.suffix)
+    return _by_ending.get(ending.lower()), ending
 
 
 @functools.cache

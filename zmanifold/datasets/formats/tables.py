@@ -1,116 +1,200 @@
-"""Tables: text of comma-separated values, and what the columns of any table mean."""
+"""Tables: values in text between commas or other separators, and any data frame."""
 
 from __future__ import annotations
 
-import csv
+import io
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zmanifold._base.errors import InputError
-from zmanifold.datasets.formats._wording import some_of
+from zmanifold.datasets.formats._columns import Columns, as_numbers
+from zmanifold.datasets.formats._numbers import with_numbers
+from zmanifold.datasets.formats._text import Layout, is_number, laid_out, read_text
 from zmanifold.datasets.formats.registry import Contents, Format
+from zmanifold.datasets.reading import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CSV", "as_contents"]
+__all__ = ["CSV", "TSV", "as_contents"]
 
-_LABEL_COLUMNS = ("y", "label", "labels", "target", "class")
-_MOST_COLUMNS = 100_000
+_OPTIONS = ("label_column", "features", "header")
+_REMEDY = "save it as UTF-8 text with one separator"
+
+# Fields as text, none of them missing.
+_AS_WRITTEN: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": []}
 
 
-def _load_csv(path: Path) -> Contents:
-    return as_contents(_read_frame(path), path)
+def _load_csv(path: Path, **options: Any) -> Contents:
+    return _load(path, False, **options)
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
+def _load_tsv(path: Path, **options: Any) -> Contents:
+    return _load(path, True, **options)
+
+
+def _load(
+    path: Path,
+    tabs: bool,
+    *,
+    header: bool | None = None,
+    label_column: str | None = None,
+    features: Sequence[str] | None = None,
+) -> Contents:
+    layout = laid_out(read_text(path), path, header=header, tabs=tabs)
+    frame, empty, skipped = _without_empty(_read_frame(layout), layout)
+    frame, note = with_numbers(
+        frame, path, layout.separator, partial(_read_frame, layout, **_AS_WRITTEN)
+    )
+    reading = Reading(
+        str(path),
+        "table",
+        layout.header,
+        notes=layout.notes if note is None else (*layout.notes, note),
+        skipped=(*layout.skipped, *skipped),
+    )
+    return as_contents(
+        Columns(frame, layout.names, layout.header, path, empty),
+        reading,
+        label_column=label_column,
+        features=features,
+        written=partial(_written, layout, len(frame)),
+    )
+
+
+def _written(layout: Layout, n_rows: int, column: int) -> pd.Series:
+    """Return the fields of a column as they are written."""
+    fields = _read_frame(layout, usecols=[column], **_AS_WRITTEN)
+    return fields[column].iloc[:n_rows].str.strip()
+
+
+def _read_frame(layout: Layout, **how: Any) -> pd.DataFrame:
     import pandas as pd
 
-    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
-        rows = csv.reader(stream)
-        n_columns = next((len(row) for row in rows if len(row) > 1 or "".join(row).strip()), 0)
-    if n_columns > _MOST_COLUMNS:
-        # Each costs pandas several KiB, a file two bytes.
-        raise InputError(
-            f"{path} has {n_columns} columns, more than the {_MOST_COLUMNS} that are read: save it "
-            "as .npy or .npz."
-        )
     with warnings.catch_warnings():
         # Values beyond the named columns are lost with no more than a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        # In one piece: a column of labels has one type.
-        frame = pd.read_csv(path, index_col=False, low_memory=False)
-        # A first line of numbers is data, not names.
-        if all(_is_number(column) for column in frame.columns):
-            frame = pd.read_csv(path, index_col=False, low_memory=False, header=None)
+        try:
+            # In one piece: a column of labels has one type.
+            frame: pd.DataFrame = pd.read_csv(
+                io.BytesIO(layout.body),
+                sep=r"\s+" if layout.separator == " " else layout.separator,
+                header=None,
+                names=list(range(len(layout.names))),
+                index_col=False,
+                skipinitialspace=True,
+                low_memory=False,
+                **how,
+            )
+        except pd.errors.ParserWarning:
+            raise ValueError(
+                f"a line has more than {len(layout.names)} fields separated by {layout.separator!r}"
+            ) from None
     return frame
 
 
-def _is_number(text: object) -> bool:
-    try:
-        float(str(text))
-    except ValueError:
-        return False
-    return True
+def _without_empty(
+    frame: pd.DataFrame, layout: Layout
+) -> tuple[pd.DataFrame, frozenset[int], tuple[str, ...]]:
+    """Pass over what spreadsheets leave around a table: columns and last rows without a value."""
+    missing = frame.isna()
+    # Without a header they are data that is missing, unless each line ends in a separator.
+    places = range(len(layout.names))[0 if layout.header else -1 :]
+    empty = [i for i in places if not layout.names[i] and missing[i].all()]
+    filled = np.flatnonzero(~missing.to_numpy().all(axis=1))
+    n_rows = int(filled[-1]) + 1 if len(filled) else 0
+    skipped = []
+    if empty:
+        skipped.append(f"{len(empty)} empty column{'s' * (len(empty) > 1)}")
+    if n_rows < len(frame):
+        skipped.append(f"{len(frame) - n_rows} empty row(s) at the end")
+    return frame.iloc[:n_rows], frozenset(empty), tuple(skipped)
 
 
-def as_contents(frame: pd.DataFrame, path: Path) -> Contents:
-    """Take a table apart into features and the column of labels.
+def as_contents(
+    columns: Columns,
+    reading: Reading,
+    *,
+    label_column: str | None = None,
+    features: Sequence[str] | None = None,
+    index: Sequence[str] = (),
+    written: Callable[[int], pd.Series] | None = None,
+) -> Contents:
+    """Take a table apart into features and labels.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    columns : Columns
         A row a point.
-    path : Path
-        Where it was read from, for messages.
-
-    Returns
-    -------
-    Contents
-        Of the columns that are no labels, and of the one that is called y, label, labels, target
-        or class.
+    reading : Reading
+        What is known of the file so far.
+    label_column, features
+        As for `load_dataset`.
+    index : sequence of str, default=()
+        Names of columns that the file itself calls its index.
+    written : callable, optional
+        Returns a column's fields as they are written, where the file is text.
 
     Raises
     ------
     InputError
-        If the table is empty, has text among its features, or several columns of labels.
+        If the table is empty, has text or a missing value among its features, or several columns
+        of labels.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from pathlib import Path
+    >>> from zmanifold.datasets import Reading
+    >>> from zmanifold.datasets.formats._columns import Columns
     >>> from zmanifold.datasets.formats.tables import as_contents
-    >>> as_contents(pd.DataFrame({"a": [1, 2], "y": ["u", "v"]}), Path("a.csv")).x.tolist()
+    >>> frame = pd.DataFrame({0: [1, 2], 1: ["u", "v"]})
+    >>> columns = Columns(frame, ["a", "y"], True, Path("a.csv"))
+    >>> as_contents(columns, Reading("a.csv", "table")).x.tolist()
     [[1], [2]]
     """
+    frame, path = columns.frame, columns.path
     if frame.empty:
         raise InputError(
             f"{path} has {len(frame)} rows and {len(frame.columns)} columns: give a row a point "
             "and a column a feature."
         )
-    names = [str(column) for column in frame.columns]
-    labelled = [i for i, column in enumerate(names) if column.lower() in _LABEL_COLUMNS]
-    if len(labelled) > 1:
-        raise InputError(
-            f"{path} has the label columns {some_of([names[i] for i in labelled])}: keep one."
-        )
-    features = [i for i in range(len(names)) if i not in labelled]
-    kinds = [dtype.kind for dtype in frame.dtypes]
-    texts = [names[i] for i in features if kinds[i] not in "biuf"]
-    if texts:
-        raise InputError(
-            f"{path} has columns that are not numbers ({some_of(texts)}): encode or drop "
-            f"them, and call the column of labels {_LABEL_COLUMNS[0]!r}."
-        )
-    y = frame.iloc[:, labelled[0]].to_numpy() if labelled else None
-    x = frame.iloc[:, features].to_numpy()
-    if x.dtype.kind == "O":
-        # Truth values beside numbers, or numbers some of which may be missing.
-        x = frame.iloc[:, features].to_numpy(np.float64, na_value=np.nan)
-    return Contents(x, y)
+    roles = columns.roles(label_column=label_column, features=features, index=index)
+    y = None if roles.labels is None else _labels(frame[roles.labels], roles.labels, written)
+    left_out = [f"column {columns.name(i)!r} (not among features)" for i in roles.left_out]
+    said = replace(
+        reading,
+        index=tuple(map(columns.name, roles.index)),
+        features=tuple(map(columns.name, roles.features)),
+        labels=None if roles.labels is None else columns.name(roles.labels),
+        notes=(*reading.notes, *roles.notes),
+        skipped=(*reading.skipped, *left_out),
+    )
+    return Contents(as_numbers(columns, roles.features), y, reading=said)
 
 
-CSV = Format("a .csv table", (".csv",), _load_csv)
+def _labels(
+    column: pd.Series, place: int, written: Callable[[int], pd.Series] | None
+) -> NDArray[Any]:
+    """Return labels; those of text are what is written, `NA` included, unless there is nothing."""
+    if written is None or (column.dtype.kind in "biuf" and column.notna().all()):
+        return column.to_numpy()
+    if column.notna().all():
+        texts = column.to_numpy(object)
+        return np.array([t.strip() if isinstance(t, str) else t for t in texts], object)
+    fields = written(place)
+    if all(is_number(field) for field in fields.unique()):
+        # Numbers, some of which are missing.
+        return column.to_numpy()
+    return fields.astype(object).where(fields != "", None).to_numpy()
+
+
+CSV = Format("a .csv table", (".csv", ".csv.gz"), _load_csv, _REMEDY, _OPTIONS)
+TSV = Format("a .tsv table", (".tsv", ".tsv.gz"), _load_tsv, _REMEDY, _OPTIONS)
