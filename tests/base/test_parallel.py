@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import threading
 import warnings
 from collections import deque
@@ -71,6 +73,9 @@ def test_threads_last_and_a_forked_process_starts_its_own(one_thread):
         try:
             # The child would wait forever for the threads of the inherited pool.
             if parallel._pool() is not inherited:
+                # It begins with one thread, and may ask for more.
+                assert torch.get_num_threads() == 1
+                torch.set_num_threads(2)
                 run_chunks(work, 2, 2, torch.device("cpu"))
                 code = 0
         finally:
@@ -118,3 +123,30 @@ def test_freed_memory_goes_back():
     return_freed_memory()
     assert anonymous_memory() < before - 150 * 2**20
     assert last is not None
+
+
+def test_a_forked_process_computes_on_its_own():
+    """After a call whose threads it does not have: by tiles, by the tree, and by torch alone."""
+    code = """
+import os
+import numpy as np
+import torch
+import zmanifold as zm
+
+torch.set_num_threads(2)
+rng = np.random.default_rng(0)
+sets = [rng.normal(size=(6000, 40)), rng.normal(size=(6000, 3))]
+
+def found():
+    dimensions = [zm.LocalPCA(n_neighbors=9).fit(X).dimension_ for X in sets]
+    return [float(torch.from_numpy(sets[0]).exp().sum()), *dimensions]
+
+before = found()
+pid = os.fork()
+if pid == 0:
+    same = np.allclose(found(), before, rtol=1e-12, atol=0)
+    os._exit(0 if same else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert torch.get_num_threads() == 2 and found()[1:] == before[1:]
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

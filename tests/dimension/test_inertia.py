@@ -101,7 +101,7 @@ def test_products_stay_within_their_matrix(m, length, rng):
 
 def test_a_tie_with_the_threshold_is_left_open():
     """Eigenvalues 16, 4, 4: with alpha = 1/4 rounding decides, and a proof is impossible."""
-    X = np.kron(np.diag([4.0, 2.0, 2.0]), [[1.0], [-1.0]])
+    X = np.vstack([np.kron(np.diag([4.0, 2.0, 2.0]), [[1.0], [-1.0]]), np.zeros(3)])
     indices = np.arange(6)[None]
     assert not counted(X, indices, 0.25)[1].any()
     found, proven = counted(X, indices, 0.2499)
@@ -110,7 +110,7 @@ def test_a_tie_with_the_threshold_is_left_open():
     assert (found[0], proven[0]) == (1, True)
     # Whoever decides, LocalPCA gives what the computed eigenvalues say.
     spectrum = zm.local_spectra(X, indices)[0]
-    fitted = zm.LocalPCA(alphaFO=0.25).fit(X, precomputed_knn=np.tile(indices, (6, 1)))
+    fitted = zm.LocalPCA(alphaFO=0.25).fit(X, precomputed_knn=indices, queries=[6])
     assert fitted.dimension_pw_[0] == (spectrum > 0.25 * spectrum[0]).sum()
 
 

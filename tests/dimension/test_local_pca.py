@@ -10,6 +10,7 @@ from skdim.datasets import BenchmarkManifolds
 from skdim.id import lPCA
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from zmanifold._base.errors import InputError
 from zmanifold.dimension import neighborhoods
@@ -99,12 +100,10 @@ def test_spectra_against_the_loop(shape, rng, device):
 
 def test_the_threshold_is_strict():
     """Eigenvalues 1 and exactly 0.25: not counted at alpha = 0.25, counted just below."""
-    X = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    indices = np.array([[0, 1, 2, 3]] * 4)
-    at = zm.LocalPCA(alphaFO=0.25).fit(X, precomputed_knn=indices)
-    below = zm.LocalPCA(alphaFO=0.2499).fit(X, precomputed_knn=indices)
-    assert at.dimension_pw_.tolist() == [1, 1, 1, 1]
-    assert below.dimension_pw_.tolist() == [2, 2, 2, 2]
+    X = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.0, 0.0]])
+    given = {"precomputed_knn": [[0, 1, 2, 3]], "queries": [4]}
+    assert zm.LocalPCA(alphaFO=0.25).fit(X, **given).dimension_pw_.tolist() == [1]
+    assert zm.LocalPCA(alphaFO=0.2499).fit(X, **given).dimension_pw_.tolist() == [2]
 
 
 def test_the_threshold_itself_does_not_depend_on_where_a_neighbourhood_lies():
@@ -115,9 +114,9 @@ def test_the_threshold_itself_does_not_depend_on_where_a_neighbourhood_lies():
         cross = np.zeros((2 * m, d))
         cross[np.arange(2 * m), np.arange(2 * m) // 2] = np.tile([1.0, -1.0], m)
         cross[:2] *= 2
-        X = cross @ np.linalg.qr(rng.normal(size=(d, d)))[0]
+        X = np.vstack([cross @ np.linalg.qr(rng.normal(size=(d, d)))[0], np.zeros(d)])
         indices = np.tile(np.arange(2 * m), (9, 1))
-        found = zm.LocalPCA(alphaFO=0.25).fit(X, precomputed_knn=indices, queries=[0] * 9)
+        found = zm.LocalPCA(alphaFO=0.25).fit(X, precomputed_knn=indices, queries=[2 * m] * 9)
         assert found.dimension_pw_.tolist() == [1] * 9
 
 
@@ -243,6 +242,31 @@ def test_is_a_scikit_learn_estimator():
     assert estimator.n_features_in_ == 20
 
 
+def test_neighbours_in_any_order_give_the_same(rng):
+    X = rng.normal(size=(300, 9))
+    _, indices = zm.kneighbors(X, 20)
+    expected = zm.LocalPCA(n_neighbors=20).fit(X).dimension_pw_
+    for order in (np.arange(20)[::-1], rng.permutation(20)):
+        fitted = zm.LocalPCA().fit(X, precomputed_knn=indices[:, order])
+        np.testing.assert_array_equal(fitted.dimension_pw_, expected)
+
+
+def test_the_neighbours_of_scikit_learn_need_their_first_column_dropped():
+    """With it the mean was 4.62 instead of 4.41 on a paraboloid."""
+    X = zm.make_helix(500, random_state=0)[0]
+    theirs = NearestNeighbors(n_neighbors=9).fit(X).kneighbors(X, return_distance=False)
+    with pytest.raises(InputError, match=r"drop that column, knn\[:, 1:\]"):
+        zm.LocalPCA().fit(X, precomputed_knn=theirs)
+    found = zm.LocalPCA().fit(X, precomputed_knn=theirs[:, 1:])
+    np.testing.assert_array_equal(
+        found.dimension_pw_, zm.LocalPCA(n_neighbors=8).fit(X).dimension_pw_
+    )
+    # Of some queries their own rows count, not the positions.
+    with pytest.raises(InputError, match="the query itself in 1 of 2 rows, first in row 1"):
+        zm.LocalPCA().fit(X, precomputed_knn=[[0, 1], [7, 2]], queries=[5, 7])
+    zm.LocalPCA().fit(X, precomputed_knn=[[0, 1], [1, 2]], queries=[5, 7])
+
+
 X = np.random.default_rng(0).normal(size=(20, 4))
 KNN = np.zeros((20, 3), int)
 
@@ -266,6 +290,18 @@ KNN = np.zeros((20, 3), int)
         ({}, {"X": X, "precomputed_knn": KNN + 20}, "the neighbourhoods holds row 20"),
         ({}, {"X": X, "precomputed_knn": KNN[:, :1]}, r"\(queries, k\) with k >= 2"),
         ({}, {"X": X, "precomputed_knn": KNN + 0.5}, "row numbers"),
+        ({}, {"X": X, "precomputed_knn": KNN - 1}, "holds row -1 but the data has rows 0 to 19"),
+        (
+            {},
+            {"X": X, "precomputed_knn": zm.kneighbors(X, 3)[1][:, [0, 1, 0]]},
+            r"holds neighbour \d+ twice in row 0: give distinct neighbours",
+        ),
+        (
+            {},
+            {"X": X, "precomputed_knn": np.c_[np.arange(20), zm.kneighbors(X, 3)[1]]},
+            r"the query itself in 20 of 20 rows, first in row 0, column 0, .* drop that column, "
+            r"knn\[:, 1:\]",
+        ),
         ({}, {"X": X, "precomputed_knn": [[0, 1], [2]]}, r"shape \(\) but must be \(queries, k\)"),
         ({}, {"X": X, "precomputed_knn": torch.zeros(20, 3).bfloat16()}, "row numbers"),
         ({}, {"X": X, "precomputed_knn": torch.from_numpy(KNN).to_sparse()}, r"to_dense\(\)"),

@@ -7,6 +7,7 @@ import torch
 import zmanifold as zm
 from hypothesis import given
 from hypothesis import strategies as st
+from zmanifold.dimension import fukunaga_olsen
 
 import oracles
 from pointsets import ANY, GENERAL, SEEDS, any_floats, point_sets
@@ -35,13 +36,14 @@ def decided(X, indices, alpha, error):
     k, d = indices.shape[1], X.shape[1]
     counts, margins = oracles.fukunaga_olsen(X, indices, alpha)
     apart = np.array([np.abs(X[row] - X[row[0]]).max() for row in indices])
-    # Divided by their largest difference, points have singular values from 1 / 2 on.
-    with np.errstate(divide="ignore", over="ignore"):
-        beside = 0.0 if error == 0 else error * np.linalg.norm(moderate(X), axis=1).max()
-        beside = beside / np.where(apart > 0, apart / np.ldexp(1.0, exponent_of(X)), 1)
-    moved = 4 * np.sqrt(k) * (beside + (k + 2) * UNIT * np.sqrt(d))
     spread = oracles.spreads(X, indices, 64)
-    off = 4 * spread * beside
+    # Divided by their largest difference, points have singular values from 1 / 2 on.
+    beside = off = np.zeros(len(indices))
+    if error > 0:
+        largest = np.linalg.norm(moderate(X), axis=1).max()
+        beside = error * largest / np.ldexp(np.where(apart > 0, apart, 1), -exponent_of(X))
+        off = 4 * spread * beside
+    moved = 4 * np.sqrt(k) * (beside + (k + 2) * UNIT * np.sqrt(d))
     clear = (np.minimum(margins, 1) - 2.0**-40) / 2 > moved
     clear = np.where(spread <= 1, spread + off <= 0.5, clear & (spread - off > 2))
     return np.where(spread <= 1, 0, counts), clear
@@ -72,17 +74,17 @@ SETS = point_sets(n=(3, 40), d=(2, 3, 12, 13, 30)) | any_floats(n=(3, 12), d=(2,
 @given(st.data(), SETS, ALPHAS)
 def test_the_rule(data, X, alpha):
     indices = neighborhoods(data.draw, X)
-    queries = None if len(indices) == len(X) else np.arange(len(indices))
     before = X.copy()
-    fitted = zm.LocalPCA(alphaFO=alpha).fit(X, precomputed_knn=indices, queries=queries)
+    counts, degenerate = fukunaga_olsen(
+        torch.from_numpy(X), torch.from_numpy(indices), alpha=alpha, memory=2**22
+    )
     expected, clear = decided(X, indices, alpha, 0)
-    found = fitted.dimension_pw_
+    found = counts.numpy()
     np.testing.assert_array_equal(found[clear], expected[clear])
     assert found.dtype == np.int64
     assert found.min() >= 0
     assert found.max() <= min(indices.shape[1] - 1, X.shape[1])
-    assert fitted.n_degenerate_ == (found == 0).sum()
-    assert fitted.dimension_ == found.mean()
+    assert (degenerate.numpy() == (found == 0)).all()
     assert X.tobytes() == before.tobytes()
 
 
@@ -109,8 +111,10 @@ def test_what_equals_the_threshold_does_not_count(m, more, short, longer, seed):
     at = (short / (short + longer)) ** 2
     indices = np.array([rng.permutation(2 * m) for _ in range(9)])
     for alpha, expected in ((at, n_long), (at * (1 + 1e-9), n_long), (at * (1 - 1e-9), m)):
-        fitted = zm.LocalPCA(alphaFO=alpha).fit(X, precomputed_knn=indices, queries=[0] * 9)
-        assert fitted.dimension_pw_.tolist() == [expected] * 9
+        found, _ = fukunaga_olsen(
+            torch.from_numpy(X), torch.from_numpy(indices), alpha=alpha, memory=2**22
+        )
+        assert found.tolist() == [expected] * 9
 
 
 @given(st.data(), SETS)

@@ -47,6 +47,44 @@ def test_lengths_do_not_matter_to_the_cosine(digits):
     assert np.mean(shared) > 3.5
 
 
+def _clusters(rng):
+    labels = np.repeat(np.arange(4), 50)
+    centres = 20 * rng.normal(size=(4, 6))
+    return centres, centres[labels] + rng.normal(size=(200, 6)), labels
+
+
+@pytest.mark.parametrize(
+    ("offset", "scale"),
+    [(0, 1), (1e9, 1), (-1e12, 1e-20), (0, 1e-300), (0, 1e20), (0, 1e38), (0, 1e300)],
+)
+def test_clusters_far_from_the_origin_and_of_any_scale(offset, scale, rng):
+    """Their picture is that at scale 1: float32 holds what tells samples apart."""
+    centres, X, labels = _clusters(rng)
+    embedding = embed((X + offset) * scale, (centres + offset) * scale, metric="euclidean")
+    away = np.linalg.norm(embedding.train[:, None] - embedding.train, axis=2)
+    near = away.argsort(axis=1)[:, 1:6]
+    assert (labels[near] == labels[:, None]).mean() == 1
+    away = np.linalg.norm(embedding.test[:, None] - embedding.train, axis=2)
+    assert (labels[away.argsort(axis=1)[:, :5]] == np.arange(4)[:, None]).all()
+
+
+def test_clusters_of_the_largest_float32_numbers(rng):
+    _, X, labels = _clusters(rng)
+    largest = np.float32(3e38 / np.abs(X).max())
+    embedding = embed(X.astype("f4") * largest, X[:1].astype("f4"), metric="euclidean")
+    away = np.linalg.norm(embedding.train[:, None] - embedding.train, axis=2)
+    assert (labels[away.argsort(axis=1)[:, 1:6]] == labels[:, None]).mean() == 1
+
+
+def test_a_constant_column_and_a_placed_sample_far_away(rng):
+    _, X, labels = _clusters(rng)
+    X, far = np.c_[X, np.full(200, 1e15)], np.full((1, 7), 1e300)
+    embedding = embed(X, far, metric="euclidean")
+    away = np.linalg.norm(embedding.train[:, None] - embedding.train, axis=2)
+    assert (labels[away.argsort(axis=1)[:, 1:6]] == labels[:, None]).mean() == 1
+    assert np.isfinite(embedding.test).all()
+
+
 GOOD = np.random.default_rng(0).normal(size=(100, 5))
 
 

@@ -282,6 +282,8 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
         ) from None
     if array.dtype.kind == "c":
         raise InputError(f"{name} is complex. Complex data not supported: stack x.real and x.imag.")
+    if array.dtype.kind == "O" and hasattr(X, "dtypes") and hasattr(X, "isna"):
+        array = _numbers_of_frame(X, name)
     if array.dtype.kind not in "biuf":
         raise InputError(
             f"{name} has dtype {array.dtype} but must hold real numbers: convert it with "
@@ -297,6 +299,26 @@ def as_real_tensor(X: Any, name: str) -> Tensor:
         # A read-only array, such as a memory map, is safe: the package never writes to points.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
+
+
+def _numbers_of_frame(frame: Any, name: str) -> NDArray[Any]:
+    """Return a pandas frame's columns of nullable, Arrow or different types as one array."""
+    types = [getattr(dtype, "numpy_dtype", dtype) for dtype in frame.dtypes]
+    for column, dtype, kind in zip(frame.columns, frame.dtypes, types, strict=True):
+        if kind.kind not in "biuf":
+            raise InputError(
+                f"{name} has column {column!r} of dtype {dtype} but must hold real numbers: "
+                f"convert it, or leave it out with {name}.drop(columns=[{column!r}])."
+            )
+    missing = frame.isna().to_numpy()
+    if missing.any():
+        row, column = np.argwhere(missing)[0].tolist()
+        raise InputError(
+            f"{name} holds {int(missing.sum())} missing value(s), the first at row {row}, column "
+            f"{frame.columns[column]!r}: remove or impute them."
+        )
+    array: NDArray[Any] = frame.to_numpy(dtype=np.result_type(*types))
+    return array
 
 
 def as_array(values: Any, name: str) -> NDArray[Any]:

@@ -116,6 +116,15 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(2**12, thread_name_prefix="zmanifold")
 
 
+def _start_anew() -> None:
+    """Give a forked process a pool of its own, and torch the one thread that the process has.
+
+    An OpenMP region of several threads would wait forever for the parent's, which fork did not copy
+    (numba issue 7872). The process may ask torch for more threads: those are started anew.
+    """
+    _pool.cache_clear()
+    torch.set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    # A forked process has no threads but the one that called fork: it needs a pool of its own.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_start_anew)

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from torch import Tensor
 
 from zmanifold._base.arrays import as_points, as_rows
 from zmanifold._base.checks import check_n_neighbors, resolve_device
@@ -107,8 +109,8 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         y : object
             Ignored; scikit-learn's convention.
         precomputed_knn : array-like of int, shape (n_queries, k), optional
-            The neighbours of each query as row numbers of `X`, as `zmanifold.kneighbors` gives
-            them.
+            The neighbours of each query as row numbers of `X`, distinct and without the query
+            itself, in any order: as `zmanifold.kneighbors` gives them.
         queries : array-like of int, shape (n_queries,), optional
             Row numbers of `X` at which to estimate; all rows by default. Neighbours are taken
             from all of `X`.
@@ -139,6 +141,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
                     f"precomputed_knn has {len(indices)} rows for {len(rows)} query points: "
                     "give one row of neighbours a query."
                 )
+            _check_neighbors(indices.cpu(), rows)
         around = Neighborhoods(points, indices, rows.to(where), memory)
         dimension, degenerate = estimate(estimator, around)
         self.dimension_pw_ = dimension.cpu().numpy()
@@ -146,6 +149,26 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.n_degenerate_ = int(degenerate.sum())
         self.n_features_in_ = points.shape[1]
         return self
+
+
+def _check_neighbors(indices: Int64[Tensor, "q k"], rows: Int64[Tensor, " q"]) -> None:
+    """Raise InputError where a row of neighbours holds its own point, or one of them twice."""
+    own = indices == rows[:, None]
+    if bool(own.any()):
+        row, column = own.nonzero()[0].tolist()
+        raise InputError(
+            f"precomputed_knn holds the query itself in {int(own.any(dim=1).sum())} of "
+            f"{len(indices)} rows, first in row {row}, column {column}, but a point is no "
+            "neighbour of itself: drop that column, knn[:, 1:] for scikit-learn's."
+        )
+    ordered = indices.sort(dim=1).values
+    twice = (ordered[:, 1:] == ordered[:, :-1]).nonzero()
+    if len(twice):
+        row, column = twice[0].tolist()
+        raise InputError(
+            f"precomputed_knn holds neighbour {int(ordered[row, column])} twice in row {row}: give "
+            "distinct neighbours."
+        )
 
 
 def local_spectra(
