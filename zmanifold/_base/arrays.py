@@ -308,7 +308,8 @@ def _numbers_of_frame(frame: Any, name: str) -> NDArray[Any]:
         if kind.kind not in "biuf":
             raise InputError(
                 f"{name} has column {column!r} of dtype {dtype} but must hold real numbers: "
-                f"convert it, or leave it out with {name}.drop(columns=[{column!r}])."
+                "convert it with np.asarray(x, dtype=float), or leave it out with "
+                f"{name}.drop(columns=[{column!r}])."
             )
     missing = frame.isna().to_numpy()
     if missing.any():

@@ -12,7 +12,7 @@ from zmanifold._base.parallel import run_chunks
 from zmanifold._base.rounding import UNIT_ROUNDOFF, sum_error
 from zmanifold.neighbors._bounds import Bound
 from zmanifold.neighbors._filter import Filter
-from zmanifold.neighbors._proposals import CACHE_BYTES, SPARE_CANDIDATES, Factor
+from zmanifold.neighbors._proposals import CACHE_BYTES, SPARE_CANDIDATES, Factor, within_reach
 
 __all__ = ["BFloat16Filter"]
 
@@ -23,6 +23,8 @@ _PARTS = 3
 @dataclass(frozen=True)
 class BFloat16Filter:
     """Points centred, scaled and rounded to bfloat16, where a product proposes candidates.
+
+    All norms are at most 1: a set with points too far for its frame is none for bfloat16.
 
     Half the squared norms are columns of their own: for query q and point j the product gives
     -|q - j|^2 / 2. It is summed in float32, and what its own rounding to bfloat16 loses is small
@@ -76,29 +78,40 @@ class BFloat16Filter:
         """Tell how many candidates more than k neighbours are to be kept."""
         return SPARE_CANDIDATES + k // 3
 
-    def ceiling(self, sizes: Float64[Tensor, "q 2"]) -> Bound:
+    def ceiling(self, sizes: Float64[Tensor, "q 2"], within: Float64[Tensor, " q"]) -> Bound:
         """Return values that no point within given distances of the queries exceeds."""
-        return self._bound(sizes, 1)
+        return self._bound(sizes, within, 1)
 
-    def floor(self, sizes: Float64[Tensor, "q 2"]) -> Bound:
+    def floor(self, sizes: Float64[Tensor, "q 2"], within: Float64[Tensor, " q"]) -> Bound:
         """Return values that no point at given distances of the queries, or beyond, is below."""
-        return self._bound(sizes, -1)
+        return self._bound(sizes, within, -1)
 
-    def _bound(self, sizes: Float64[Tensor, "q 2"], side: int) -> Bound:
+    def reach(
+        self, sizes: Float64[Tensor, "q 2"], values: Float64[Tensor, " q"]
+    ) -> Float64[Tensor, " q"]:
+        """Return distances within which bounds are wanted to tell points with such values."""
+        apart: Tensor = values.clamp(min=0).sqrt_()
+        return (apart + sizes[:, 0]) * self.frame.scale
+
+    def _bound(
+        self, sizes: Float64[Tensor, "q 2"], within: Float64[Tensor, " q"], side: int
+    ) -> Bound:
         # docs/proofs.md, section 2, derives each term.
         d = self.points.shape[1] - 2 * _PARTS
         norms, lost = sizes.unbind(dim=1)
-        radius, lost_most = self.sizes.amax(dim=0).tolist()
-        single = UNIT_ROUNDOFF[torch.float32]
+        largest, lost_most = self.sizes.amax(dim=0).tolist()
+        single, half = UNIT_ROUNDOFF[torch.float32], UNIT_ROUNDOFF[torch.bfloat16]
+        radius = within_reach(norms, within / self.frame.scale).clamp(max=largest)
         # What rounding to bfloat16 loses, what centring and float32 lose, and underflow.
-        moved = lost + lost_most + 2.1 * single * (norms + radius) + d * 2.0**-100
+        moved = lost + (1.01 * half * radius).clamp(max=lost_most)
+        moved += 2.1 * single * (norms + radius) + d * 2.0**-100
         # The float32 sum, the parts of the squared norms, and underflow.
         error = 1.01 * sum_error(d + 10, single) * (norms + radius).square() + d * 2.0**-100
         # The product's own rounding to bfloat16.
-        relative = 1.01 * UNIT_ROUNDOFF[torch.bfloat16]
+        relative = 1.01 * half
         slope = (1 + side * (d + 8) * 2.0**-52) / self.frame.scale
         growth, offset = 1 + side * relative, side * (1 + relative) * error
-        return Bound(side, slope, side * moved, growth, offset)
+        return Bound(side, slope, side * moved, growth, offset, within)
 
 
 def _left(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jaxtyping import Float64
@@ -25,6 +26,8 @@ class Bound:
         Those of all queries.
     shift, offset : torch.Tensor of shape (q,)
         Those of each query.
+    within : torch.Tensor of shape (q,)
+        The largest distances for which it holds; beyond them nothing is known.
     """
 
     side: int
@@ -32,20 +35,25 @@ class Bound:
     shift: Float64[Tensor, " q"]
     growth: float
     offset: Float64[Tensor, " q"]
+    within: Float64[Tensor, " q"]
 
     def values(self, distances: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
-        """Return the bound at these distances."""
+        """Return the bound at these distances; where it does not hold, infinity on its side."""
         reach = (self.slope * distances + self.shift).clamp(min=0)
         bound: Tensor = self.growth * reach.square() + self.offset
-        return bound
+        return bound.masked_fill_(distances > self.within, self.side * math.inf)
 
     def distances(self, values: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
         """Return distances at which the bound is below these values, with side -1 above.
 
-        Where no distance is small enough, 0 is returned. docs/proofs.md, section 4, derives 2**-48.
+        Where no distance is small enough, 0 is returned, and where with side -1 none is large
+        enough, infinity. docs/proofs.md, section 4, derives 2**-48.
         """
         rounding = self.side * 2.0**-48
         square = (values - self.offset) / self.growth
         square -= rounding * (values.abs() + self.offset.abs())
         found: Tensor = (square.clamp(min=0).sqrt() - self.shift) / self.slope * (1 - rounding)
-        return found.clamp(min=0)
+        found.clamp_(min=0)
+        if self.side > 0:
+            return found.minimum(self.within)
+        return found.masked_fill_(found > self.within, math.inf)

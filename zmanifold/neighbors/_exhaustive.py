@@ -20,6 +20,9 @@ __all__ = ["FEW_QUERIES", "search_exhaustively"]
 # So few queries are compared with every point in less time than a float64 filter is built.
 FEW_QUERIES = 16
 
+# Queries that are compared by one filter.
+_TOGETHER = 1024
+
 
 def search_exhaustively(search: Search, left: Int64[Tensor, " left"]) -> None:
     """Search again for some queries, by direct differences with every point that could be near.
@@ -49,12 +52,16 @@ def _compare_with_all(search: Search, left: Int64[Tensor, " left"]) -> None:
 def _compare_with_possible(search: Search, left: Int64[Tensor, " left"]) -> None:
     points, d = search.points, search.points.shape[1]
     pool = _first_copies(points, search.k + 1)
-    fine = Filter.of(points[pool], torch.float64, len(pool), search.queries.points)
-    for block in chunks(len(left), min(search.memory // (48 * len(pool) + 8 * d), 4096)):
+    kept = points[pool]
+    # Each block of queries near one another has a filter centred on them: rounding is relative to
+    # norms, and these may be large because of what is far from all of the block alone.
+    left = left[_along_the_widest(search.queries.part(left).at)]
+    for block in chunks(len(left), min(search.memory // (48 * len(pool) + 8 * d), _TOGETHER)):
         positions = left[block]
         queries = search.queries.part(positions)
-        placed = fine.left(queries.at)
-        limits = fine.ceiling(placed.sizes).values(search.distances[positions, -1])
+        fine = Filter.of(kept, torch.float64, len(pool), queries.at, around=queries.at)
+        placed, reach = fine.left(queries.at), search.distances[positions, -1]
+        limits = fine.ceiling(placed.sizes, reach).values(reach)
         possible = fine.values(placed) <= limits[:, None]
         if queries.rows is not None:
             possible &= pool != queries.rows[:, None]
@@ -63,6 +70,12 @@ def _compare_with_possible(search: Search, left: Int64[Tensor, " left"]) -> None
             part = search.part(positions[chosen])
             write_nearest(part, candidates)
             search.write(positions[chosen], part)
+
+
+def _along_the_widest(at: Float[Tensor, "q d"]) -> Int64[Tensor, " q"]:
+    """Order queries by the coordinate that varies most."""
+    low, high = at.aminmax(dim=0)
+    return at[:, (high - low).argmax()].argsort()
 
 
 def _rectangles(

@@ -13,9 +13,16 @@ from zmanifold._base.parallel import run_chunks
 from zmanifold._base.rounding import UNIT_ROUNDOFF, sum_error
 from zmanifold._base.scaling import largest_magnitude
 from zmanifold.neighbors._bounds import Bound
-from zmanifold.neighbors._proposals import CACHE_BYTES, SPARE_CANDIDATES, Factor
+from zmanifold.neighbors._proposals import CACHE_BYTES, SPARE_CANDIDATES, Factor, within_reach
 
-__all__ = ["Filter"]
+__all__ = ["SAMPLED", "Filter", "middle"]
+
+# So many points tell where most of them are.
+SAMPLED = 256
+
+# Norms may exceed the typical one by 2**40: float32 products of typical points, of about 2**-82,
+# are then far from 2**-126, where they would lose digits.
+_RANGE = 40
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,24 @@ class Filter:
 
     For query q and point j the product gives a_j ~ |j|^2 - 2 q.j, so a_j + |q|^2 is the squared
     distance up to an error that `ceiling` and `floor` account for.
+
+    Attributes
+    ----------
+    centre : torch.Tensor of shape (d,)
+        What is subtracted.
+    scale : float
+        The power of two that differences are divided by.
+    points : torch.Tensor of shape (m, d)
+        The right-hand side of products.
+    squares : torch.Tensor of shape (m,)
+        The squared norms; of points that are too far, more than any value.
+    norms : torch.Tensor of shape (n,)
+        Their norms, infinity for points that are too far.
+    radius : float
+        The largest norm but for these.
+    partial : bool
+        Whether there may be points too far: norms above 1, whose products might overflow while
+        those of most points vanish. No bound within reach of such a point says anything.
     """
 
     centre: Float[Tensor, " d"]
@@ -32,6 +57,7 @@ class Filter:
     squares: Float[Tensor, " m"]
     norms: Float64[Tensor, " n"]
     radius: float
+    partial: bool
 
     @classmethod
     def of(
@@ -41,17 +67,19 @@ class Filter:
         n_padded: int,
         queries: Float[Tensor, "m d"],
         order: Int64[Tensor, " n"] | None = None,
+        around: Float[Tensor, "a d"] | None = None,
     ) -> Filter:
         """Build it for these queries; rows past n are padding at infinite distance.
 
-        The filter's points are these in the given order of their rows.
+        The filter's points are these in the given order of their rows. It is centred for most of
+        the points, or of those that it shall be `around`.
         """
         n, d = points.shape
         out = points.new_empty((n_padded, d), dtype=dtype)
         out[n:] = 0
         squares = points.new_full((n_padded,), math.inf, dtype=dtype)
         norms = points.new_empty(n, dtype=torch.float64)
-        frame = cls.frame_of(points, dtype, queries)
+        frame = cls.frame_of(points, dtype, queries, around)
         made = replace(frame, points=out, squares=squares, norms=norms)
 
         def work(part: slice) -> None:
@@ -59,28 +87,46 @@ class Filter:
             out[part], norms[part] = placed.matrix, placed.sizes
 
         run_chunks(work, n, CACHE_BYTES // (8 * d), points.device)
-        squares[:n] = norms.square()
-        return replace(made, radius=float(norms.max()))
+        squares[:n] = made._squares(norms)
+        return replace(made, radius=_largest(norms))
 
     @classmethod
-    def frame(cls, centre: Float[Tensor, " d"], largest: float, dtype: torch.dtype) -> Filter:
+    def frame(
+        cls,
+        centre: Float[Tensor, " d"],
+        largest: float,
+        dtype: torch.dtype,
+        typical: float = math.inf,
+    ) -> Filter:
         """Build one that holds no points, for those of up to the largest magnitude.
 
-        The scale is a power of two, which rounds nothing, that brings norms down to 1 at most.
+        The scale is a power of two, which rounds nothing, that brings norms down to 1 at most:
+        all of them, but for those that exceed the `typical` norm by 2**40.
         """
         none = centre.new_empty((0, len(centre)), dtype=dtype)
         scale = 2.0 ** math.frexp(2 * largest * math.sqrt(len(centre)))[1]
-        return cls(centre, scale, none, none[:, 0], none[:, 0].double(), 1.0)
+        most = 2.0 ** (math.frexp(typical)[1] + _RANGE) if 0 < typical < math.inf else scale
+        return cls(
+            centre, min(scale, most), none, none[:, 0], none[:, 0].double(), 1.0, most < scale
+        )
 
     @classmethod
     def frame_of(
-        cls, points: Float[Tensor, "n d"], dtype: torch.dtype, queries: Float[Tensor, "m d"]
+        cls,
+        points: Float[Tensor, "n d"],
+        dtype: torch.dtype,
+        queries: Float[Tensor, "m d"],
+        around: Float[Tensor, "a d"] | None = None,
     ) -> Filter:
         """Build one that holds no points, for these and queries of them."""
-        # Any centre near the data's middle serves: it is the same for all points.
-        centre = points.mean(dim=0).to(torch.promote_types(points.dtype, dtype))
+        around = points if around is None else around
+        mean = around.mean(dim=0, dtype=torch.float64)
+        some = around[torch.linspace(0, len(around) - 1, SAMPLED, device=around.device).long()]
+        centre, typical = middle(some, mean)
         largest = max(largest_magnitude(points), largest_magnitude(queries))
-        return cls.frame(centre, largest, dtype)
+        return cls.frame(
+            centre.to(torch.promote_types(points.dtype, dtype)), largest, dtype, typical
+        )
 
     def moved(self, points: Float[Tensor, "q d"]) -> Float[Tensor, "q d"]:
         """Centre and scale points.
@@ -96,15 +142,23 @@ class Filter:
         return replace(
             self,
             points=placed.matrix,
-            squares=placed.sizes.square().to(placed.matrix.dtype),
+            squares=self._squares(placed.sizes),
             norms=placed.sizes,
-            radius=float(placed.sizes.max()),
+            radius=_largest(placed.sizes),
         )
+
+    def _squares(self, norms: Float64[Tensor, " m"]) -> Float[Tensor, " m"]:
+        """Return their squares; of points too far 4: |j|^2 - 2 q.j is at most 3 for all others."""
+        return norms.square().clamp_(max=4).to(self.points.dtype)
 
     def left(self, queries: Float[Tensor, "q d"]) -> Factor:
         """Return queries as the left-hand side of products, with their norms."""
         moved = self.moved(queries)
-        return Factor(moved, torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64))
+        norms = torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64)
+        if self.partial:
+            too_far = norms > 1
+            moved[too_far], norms[too_far] = 0, math.inf
+        return Factor(moved, norms)
 
     @property
     def right(self) -> Factor:
@@ -123,27 +177,80 @@ class Filter:
         """Return a_j for each query and point."""
         return torch.addmm(self.squares, left.matrix, self.points.mT, alpha=-2, out=out)
 
-    def ceiling(self, norms: Float64[Tensor, " q"]) -> Bound:
+    def ceiling(self, norms: Float64[Tensor, " q"], within: Float64[Tensor, " q"]) -> Bound:
         """Return values that no point within given distances of the queries exceeds."""
-        return self._bound(norms, 1)
+        return self._bound(norms, within, 1)
 
-    def floor(self, norms: Float64[Tensor, " q"]) -> Bound:
+    def floor(self, norms: Float64[Tensor, " q"], within: Float64[Tensor, " q"]) -> Bound:
         """Return values that no point at given distances of the queries, or beyond, is below."""
-        return self._bound(norms, -1)
+        return self._bound(norms, within, -1)
 
-    def _bound(self, norms: Float64[Tensor, " q"], side: int) -> Bound:
+    def reach(
+        self, norms: Float64[Tensor, " q"], values: Float64[Tensor, " q"]
+    ) -> Float64[Tensor, " q"]:
+        """Return distances within which bounds are wanted to tell points with such values.
+
+        A value and |q|^2 are the squared distance but for rounding, for which |q| is room.
+        """
+        apart: Tensor = (values + norms.square()).clamp_(min=0).sqrt_()
+        return (apart + norms) * self.scale
+
+    def _bound(
+        self, norms: Float64[Tensor, " q"], within: Float64[Tensor, " q"], side: int
+    ) -> Bound:
         # docs/proofs.md, section 1, derives each term.
         u = UNIT_ROUNDOFF[self.points.dtype]
         d = self.points.shape[1]
-        q, radius = norms, self.radius
+        reach = within_reach(norms, within / self.scale)
+        q, radius = norms, reach.clamp(max=self.radius)
         # Centring and rounding move either point by at most 2 u times its norm.
-        moved = 2.01 * u * (q + radius)
+        shift = side * 2.01 * u * (q + radius)
         # The product's sum; the rounding of squares and of what is added to them; underflow.
         error = (
             2 * sum_error(d + 2, u) * q * radius
-            + 2 * u * (radius**2 + 2 * q * radius)
+            + 2 * u * (radius.square() + 2 * q * radius)
             + d * 2.0**-140
         )
         slope = (1 + side * (d + 8) * 2.0**-52) / self.scale
         offset = side * (error + 2.0**-50 * q.square()) - q.square()
-        return Bound(side, slope, side * moved, 1 + side * 2.0**-50, offset)
+        if self.partial:
+            unknown = reach > 1
+            shift.masked_fill_(unknown, 0)
+            offset.masked_fill_(unknown, side * math.inf)
+        return Bound(side, slope, shift, 1 + side * 2.0**-50, offset, within)
+
+
+def middle(
+    sample: Float[Tensor, "s d"], mean: Float64[Tensor, " d"]
+) -> tuple[Float64[Tensor, " d"], float]:
+    """Return a place near most points, and the median of their distances to it.
+
+    Parameters
+    ----------
+    sample : torch.Tensor of shape (s, d)
+        Some of the points.
+    mean : torch.Tensor of shape (d,)
+        The mean of all of them. It is taken unless a few points far away have moved it to where
+        norms, and with them rounding, are twice as large as around the median.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.neighbors._filter import middle
+    >>> sample = torch.tensor([[1.0], [2.0], [3.0], [3.0], [1e8]])
+    >>> middle(sample, sample.double().mean(dim=0))
+    (tensor([3.], dtype=torch.float64), 1.0)
+    """
+    exact = sample.double()
+    median = exact.median(dim=0).values
+    found = []
+    for place in (mean, median):
+        norms = torch.linalg.vector_norm(exact - place, dim=1)
+        norms = norms[norms > 0]
+        found.append((place, float(norms.median()) if len(norms) else 0.0))
+    return found[0] if found[0][1] <= 2 * found[1][1] else found[1]
+
+
+def _largest(norms: Float64[Tensor, " n"]) -> float:
+    """Return the largest norm of a point that is not too far."""
+    return float(norms.masked_fill(norms == math.inf, 0).max())

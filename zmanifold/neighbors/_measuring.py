@@ -13,7 +13,7 @@ from torch import Tensor
 from zmanifold._base.kernels import kernel
 from zmanifold._base.locality import walk
 from zmanifold._base.parallel import run_chunks
-from zmanifold.neighbors._bounds import Bound
+from zmanifold.neighbors._proposals import Proposal
 from zmanifold.neighbors._search import Search
 from zmanifold.neighbors._shortlists import Shortlists
 from zmanifold.neighbors._sorting import write_first
@@ -60,7 +60,9 @@ def measure_candidates(search: Search, candidates: Int[Tensor, "q c"]) -> None:
     run_chunks(work, len(at), _MEASURED_TOGETHER, search.points.device)
 
 
-def measure_uncertain(search: Search, lists: Shortlists, ceiling: Bound, floor: Bound) -> None:
+def measure_uncertain(
+    search: Search, lists: Shortlists, proposal: Proposal, sizes: Float64[Tensor, "q *s"]
+) -> None:
     """Write the nearest candidates out of order, and measure only where values leave doubt.
 
     Fewer than k points have values below the k-th smallest value v. The k-th neighbour is therefore
@@ -72,8 +74,10 @@ def measure_uncertain(search: Search, lists: Shortlists, ceiling: Bound, floor: 
         On a CPU; of the distances it wants those of the k-th neighbours alone.
     lists : Shortlists
         The candidates, finished and in the order of the queries.
-    ceiling, floor : Bound
-        Of the lists' values, for each query.
+    proposal : Proposal
+        Whose values they have.
+    sizes : torch.Tensor of shape (q,) or (q, s)
+        What its bounds need to know of each query.
     """
     k = search.k
     kth = torch.empty_like(search.distances[:, 0])
@@ -82,6 +86,8 @@ def measure_uncertain(search: Search, lists: Shortlists, ceiling: Bound, floor: 
         lists.kth_values(k, part, kth.numpy())
 
     run_chunks(split, len(kth), 4096, kth.device)
+    reach = proposal.reach(sizes, kth)
+    ceiling, floor = proposal.ceiling(sizes, reach), proposal.floor(sizes, reach)
     nearer = floor.values(ceiling.distances(kth)).minimum(kth)
     possible = ceiling.values(floor.distances(kth))
     bounds = torch.stack([nearer, possible], dim=1)

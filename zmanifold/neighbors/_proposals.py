@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from zmanifold.neighbors._bounds import Bound
 
-__all__ = ["CACHE_BYTES", "SPARE_CANDIDATES", "Factor", "Proposal"]
+__all__ = ["CACHE_BYTES", "SPARE_CANDIDATES", "Factor", "Proposal", "within_reach"]
 
 # Points are centred and scaled in pieces that stay in a CPU's cache.
 CACHE_BYTES = 8 * 2**20
@@ -43,6 +44,16 @@ class Factor:
         return self.matrix if self.unprojected is None else self.unprojected
 
 
+def within_reach(
+    norms: Float64[Tensor, " q"], distances: Float64[Tensor, " q"]
+) -> Float64[Tensor, " q"]:
+    """Return norms that no point exceeds whose rounding matters to a bound at these distances.
+
+    docs/proofs.md, section 1, derives them. All are divided by the same power of two.
+    """
+    return 1.02 * torch.maximum(2 * norms, norms + distances)
+
+
 class Proposal(Protocol):
     """Points as products see them.
 
@@ -67,8 +78,14 @@ class Proposal(Protocol):
     def spare(self, k: int) -> int:
         """Tell how many candidates more than k neighbours are to be kept."""
 
-    def ceiling(self, sizes: Any) -> Bound:
-        """Return values that no point within given distances of the queries exceeds."""
+    def ceiling(self, sizes: Any, within: Float64[Tensor, " q"]) -> Bound:
+        """Return values that no point within given distances of the queries exceeds.
 
-    def floor(self, sizes: Any) -> Bound:
+        They hold for distances up to `within`, the tighter the smaller these are.
+        """
+
+    def floor(self, sizes: Any, within: Float64[Tensor, " q"]) -> Bound:
         """Return values that no point at given distances of the queries, or beyond, is below."""
+
+    def reach(self, sizes: Any, values: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
+        """Return distances within which bounds are wanted to tell points with such values."""

@@ -45,7 +45,8 @@ def search_rows(search: Search) -> None:
         # Ties shall not depend on the order in which the filter found them.
         write_nearest(part, candidates.sort(dim=1).values)
         if n_candidates < search.n_others:
-            limits = coarse.ceiling(placed.sizes).values(part.distances[:, -1])
+            reach = part.distances[:, -1]
+            limits = coarse.ceiling(placed.sizes, reach).values(reach)
             proven = kept.amax(dim=1) > limits
             left.append((~proven).nonzero()[:, 0] + block.start)
     search_exhaustively(search, torch.cat(left))

@@ -71,6 +71,8 @@ def _search_in_bfloat16(search: Search) -> Int64[Tensor, " left"] | None:
     if not _bfloat16_pays(search):
         return None
     proposal = BFloat16Filter.of(search.points, search.queries.points, search.order)
+    if proposal.frame.partial:
+        return None
     return _propose(search, proposal) if _mostly_proven(search, proposal) else None
 
 
@@ -129,13 +131,13 @@ def _propose(search: Search, proposal: Proposal) -> Int64[Tensor, " left"]:
     for block in chunks(len(search.queries), tiling.n_listed):
         part = search.part(block)
         lists, sizes = tiling.listed(part, proposal)
-        ceiling = proposal.ceiling(sizes)
         if search.in_order or search.distances.shape[1] > 1:
             measure_candidates(part, torch.from_numpy(lists.columns))
         else:
-            measure_uncertain(part, lists, ceiling, proposal.floor(sizes))
+            measure_uncertain(part, lists, proposal, sizes)
         if tiling.length < search.n_others:
-            proven = torch.from_numpy(lists.limits) > ceiling.values(part.distances[:, -1])
+            reach = part.distances[:, -1]
+            proven = torch.from_numpy(lists.limits) > proposal.ceiling(sizes, reach).values(reach)
             left.append((~proven).nonzero()[:, 0] + block.start)
     return torch.cat(left)
 

@@ -109,11 +109,12 @@ def _pairs_by_products(
         placed = coarse.left(centres[part])
         with full_precision():
             values = coarse.values(placed)
-        inside = values < coarse.floor(placed.sizes).values(radii[part])[:, None]
+        reach = radii[part]
+        inside = values < coarse.floor(placed.sizes, reach).values(reach)[:, None]
         per_ball[part] += inside.sum(dim=1)
         per_point += inside.sum(dim=0)
         inside.logical_not_().logical_and_(
-            values <= coarse.ceiling(placed.sizes).values(radii[part])[:, None]
+            values <= coarse.ceiling(placed.sizes, reach).values(reach)[:, None]
         )
         balls, found = inside.nonzero(as_tuple=True)
         yield balls + part.start, found

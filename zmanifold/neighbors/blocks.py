@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zmanifold._base.matmul import full_precision, product
 from zmanifold._base.parallel import chunks, run_chunks
-from zmanifold.neighbors._filter import Filter
+from zmanifold.neighbors._filter import SAMPLED, Filter, middle
 from zmanifold.neighbors._measuring import choose, measure_pairs
 from zmanifold.neighbors._proposals import SPARE_CANDIDATES
 from zmanifold.neighbors._search import suits_a_tree
@@ -101,19 +101,27 @@ def search_blocks(
     length = min(len(blocks) - 1, k + SPARE_CANDIDATES)
     # A query as it is, in float64 and rounded; its list, candidates and their distances.
     query_bytes = 32 * len(blocks.centre) + 8 * Shortlists.width(length) + 256 * length
+    some = torch.linspace(0, len(blocks) - 1, min(SAMPLED, 1 + memory // query_bytes)).long()
+    place = middle(blocks.gathered(some), blocks.centre)
     for part in chunks(len(rows), memory // query_bytes):
-        _BlockSearch(blocks, rows[part], blocks.gathered(rows[part]), length).write(indices[part])
+        at = blocks.gathered(rows[part])
+        _BlockSearch(blocks, rows[part], at, length, *place).write(indices[part])
     return indices
 
 
 @dataclass(frozen=True)
 class _BlockSearch:
-    """The search of some rows, whose points are `at`, with lists of a length."""
+    """The search of some rows, whose points are `at`, with lists of a length.
+
+    Most points are about as far from the centre as the typical one.
+    """
 
     blocks: Blocks
     rows: Int64[Tensor, " q"]
     at: Float[Tensor, "q d"]
     length: int
+    centre: Float64[Tensor, " d"]
+    typical: float
 
     def write(self, indices: Int64[Tensor, "q k"]) -> None:
         """Write the neighbours."""
@@ -124,18 +132,18 @@ class _BlockSearch:
         choose(found, candidates, reach.numpy(), indices.numpy())
         if self.length == len(self.blocks) - 1:
             return
-        limits = coarse.ceiling(coarse.left(self.at).sizes).values(reach[:, 0])
+        limits = coarse.ceiling(coarse.left(self.at).sizes, reach[:, 0]).values(reach[:, 0])
         proven = torch.from_numpy(lists.limits) > limits
         left = (~proven).nonzero()[:, 0]
         if len(left):
             # Points in float32 and in float64 differ by less than this: docs/proofs.md, section 1.
-            radius = coarse.radius * (1 + 2.0**-10) + 2.0**-20
+            radius = 1.0 if coarse.partial else coarse.radius * (1 + 2.0**-10) + 2.0**-20
             fine = replace(self._frame(torch.float64), radius=radius)
             again = replace(self, rows=self.rows[left], at=self.at[left])
             indices[left] = again._exhaustively(fine, reach[left], indices.shape[1])
 
     def _frame(self, dtype: torch.dtype) -> Filter:
-        return Filter.frame(self.blocks.centre, self.blocks.largest, dtype)
+        return Filter.frame(self.centre, self.blocks.largest, dtype, self.typical)
 
     def _listed(self) -> tuple[Filter, Shortlists]:
         """List candidates; return the frame of the products, with its radius, and the lists."""
@@ -188,7 +196,7 @@ class _BlockSearch:
     ) -> Int64[Tensor, "q k"]:
         """Search with every row that could be as near as the k-th found so far."""
         left = fine.left(self.at)
-        limits = fine.ceiling(left.sizes).values(reach[:, 0])[:, None]
+        limits = fine.ceiling(left.sizes, reach[:, 0]).values(reach[:, 0])[:, None]
         found = _Pairs(len(self.at), k)
         in_order = suits_a_tree(self.at)
 
