@@ -6,7 +6,7 @@ import torch
 import zmanifold as zm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zmanifold.neighbors import pair_distances
+from zmanifold.neighbors import balls, pair_distances
 from zmanifold.neighbors.balls import count_memberships
 
 import oracles
@@ -96,3 +96,54 @@ def test_chunks_do_not_matter(dim, rng):
     assert torch.equal(small[0], large[0])
     assert torch.equal(small[1], large[1])
     assert small[0].sum() == small[1].sum() > 0
+
+
+@pytest.mark.parametrize("dim", [3, 20])
+def test_copies_are_counted_and_not_compared(dim, monkeypatch):
+    """5 places of 3,200 copies each: not every pair of them is measured, only that of places."""
+    rng = np.random.default_rng(0)
+    centres = torch.from_numpy(rng.normal(size=(5, dim))[rng.integers(0, 5, 16_000)])
+    compared = []
+    measure = balls.pair_distances
+    monkeypatch.setattr(
+        balls, "pair_distances", lambda a, b, m: compared.append(len(a)) or measure(a, b, m)
+    )
+    radii = torch.zeros(16_000, dtype=torch.float64)
+    per_ball, per_point = count_memberships(centres, radii, centres, memory=2**24)
+    assert sum(compared) <= 25
+    copies = (centres[:, None, 0] == centres[None, :5000, 0]).sum(dim=0)
+    assert torch.equal(per_ball[:5000], copies)
+    assert torch.equal(per_point, per_ball)
+    # Balls of several radii, around copies and others.
+    some = torch.cat([centres[:300], torch.from_numpy(rng.normal(size=(100, dim)))])
+    radii = torch.from_numpy(rng.integers(0, 3, 400) * dim**0.5)
+    found = count_memberships(some, radii, some, memory=2**24)
+    expected = oracles.memberships(some, radii, some)
+    for counts, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(counts, wanted)
+
+
+def test_lists_of_members_take_a_share_of_the_memory(rng, monkeypatch):
+    """A part holds as many members as fit, or those of a single ball."""
+    points = torch.from_numpy(rng.normal(size=(3000, 3)))
+    radii = torch.full((3000,), 1.0, dtype=torch.float64)
+    lengths = []
+    parts = balls._parts
+    monkeypatch.setattr(
+        balls,
+        "_parts",
+        lambda sizes, most: [
+            lengths.append((int(sizes[p][:-1].sum()), p.stop - p.start, most)) or p
+            for p in parts(sizes, most)
+        ],
+    )
+    for memory in (2**18, 2**26):
+        lengths.clear()
+        expected = count_memberships(points, radii, points, memory=2**30)
+        lengths.clear()
+        found = count_memberships(points, radii, points, memory=memory)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert sum(count for _, count, _ in lengths) == 3000
+        for before_the_last, _, most in lengths:
+            assert 96 * most <= memory // 4
+            assert before_the_last <= most

@@ -78,3 +78,16 @@ def test_every_point_is_in_one_leaf_and_its_boxes(n, rng):
         cut = tree.boxes[left, 1, axis], tree.boxes[left + 1, 0, axis]
         assert cut[0] <= cut[1]
         assert tuple(tree.cuts[left // 2]) == cut
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_copies_lie_by_their_row_numbers(d):
+    """The first rows of many copies are met first, and nodes of later ones are passed over."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5, d))[rng.integers(0, 5, 4000)]
+    tree = trees.Tree.of(X)
+    constant = (tree.boxes[:, 0] == tree.boxes[:, 1]).all(axis=1)
+    assert constant.sum() > 100
+    for start, stop, first, _ in tree.spans[constant]:
+        assert (np.diff(tree.rows[start:stop]) > 0).all()
+        assert tree.rows[start] == first

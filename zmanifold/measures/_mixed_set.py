@@ -116,7 +116,8 @@ def mixed_set_metrics(
     device : str or torch.device, default="auto"
         The device that computes; "auto" takes that of a tensor, or a GPU if the machine has one.
     memory_limit : int, optional
-        Bytes of working memory besides the data; results do not depend on it.
+        Bytes of working memory besides the data and what measures keep, up to 100 bytes a sample;
+        results do not depend on it.
 
     Returns
     -------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -58,19 +59,86 @@ def count_memberships(
     >>> count_memberships(centres, radii, points, memory=2**20)
     (tensor([2, 1]), tensor([1, 2, 0]))
     """
-    per_ball = torch.zeros(len(centres), dtype=torch.int64, device=points.device)
-    per_point = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    # Copies would make pairs with all of one another: places are counted as often as they occur.
+    balls, places = _Distinct.among(torch.column_stack([centres, radii])), _Distinct.among(points)
+    counted = _Counts.of(balls, places)
+    some_centres, some_radii, some = balls.of(centres), balls.of(radii), places.of(points)
     if suits_a_tree(points):
-        open_pairs = _pairs_by_tree(centres, radii, points, memory)
+        open_pairs = _pairs_by_tree(some_centres, some_radii, some, memory)
     else:
-        open_pairs = _pairs_by_products(centres, radii, points, per_ball, per_point, memory)
-    for balls, found in open_pairs:
-        for part in chunks(len(balls), memory // (32 * points.shape[1])):
-            ball, point = balls[part], found[part]
-            inside = pair_distances(centres[ball], points[point], memory) <= radii[ball]
-            per_ball += torch.bincount(ball[inside], minlength=len(centres))
-            per_point += torch.bincount(point[inside], minlength=len(points))
-    return per_ball, per_point
+        open_pairs = _pairs_by_products(some_centres, some_radii, some, counted, memory)
+    for ball, place in open_pairs:
+        for part in chunks(len(ball), memory // (64 * points.shape[1])):
+            i, j = ball[part], place[part]
+            inside = pair_distances(some_centres[i], some[j], memory // 2) <= some_radii[i]
+            counted.add(i[inside], j[inside])
+    return counted.per_ball[balls.members], counted.per_point[places.members]
+
+
+@dataclass(frozen=True)
+class _Distinct:
+    """Rows of which no two are the same, and whose copies all others are.
+
+    Attributes
+    ----------
+    rows : torch.Tensor of shape (m,)
+        Row numbers of the distinct ones.
+    members : torch.Tensor of shape (n,)
+        Of each row the position among these.
+    copies : torch.Tensor of shape (m,)
+        How often each occurs.
+    """
+
+    rows: Int64[Tensor, " m"]
+    members: Int64[Tensor, " n"]
+    copies: Int64[Tensor, " m"]
+
+    @classmethod
+    def among(cls, points: Float[Tensor, "n d"]) -> _Distinct:
+        """Find them, or take all rows for different where most first coordinates are."""
+        n, host = len(points), points.cpu().contiguous().numpy()
+        if len(np.unique(host[:, 0])) <= n // 2:
+            as_bytes = host.view(np.dtype((np.void, host[0].nbytes)))[:, 0]
+            found = np.unique(as_bytes, return_index=True, return_inverse=True, return_counts=True)
+            if len(found[1]) < n:
+                return cls(*(torch.from_numpy(a).to(points.device) for a in found[1:]))
+        everyone = torch.arange(n, device=points.device)
+        return cls(everyone, everyone, torch.ones_like(everyone))
+
+    def of(self, values: Float[Tensor, "n *d"]) -> Float[Tensor, "m *d"]:
+        """Return the values of the distinct ones, without a copy where all are."""
+        return values if len(values) == len(self.rows) else values[self.rows]
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Memberships of distinct balls and places, each weighted by the copies of the other."""
+
+    balls: _Distinct
+    places: _Distinct
+    per_ball: Int64[Tensor, " b"]
+    per_point: Int64[Tensor, " m"]
+
+    @classmethod
+    def of(cls, balls: _Distinct, places: _Distinct) -> _Counts:
+        return cls(balls, places, torch.zeros_like(balls.copies), torch.zeros_like(places.copies))
+
+    def add(self, ball: Int64[Tensor, " p"], place: Int64[Tensor, " p"]) -> None:
+        """Count pairs of a ball and a place inside."""
+        self.per_ball.index_add_(0, ball, self.places.copies[place])
+        self.per_point.index_add_(0, place, self.balls.copies[ball])
+
+    def add_block(self, part: slice, inside: Bool[Tensor, "c m"]) -> None:
+        """Count the places inside some balls that follow one another."""
+        # Sums in float64 are exact up to 2**53.
+        if len(self.places.members) > len(self.places.rows):
+            self.per_ball[part] += (inside.double() @ self.places.copies.double()).long()
+        else:
+            self.per_ball[part] += inside.sum(dim=1)
+        if len(self.balls.members) > len(self.balls.rows):
+            self.per_point.add_((self.balls.copies[part].double() @ inside.double()).long())
+        else:
+            self.per_point.add_(inside.sum(dim=0))
 
 
 def _pairs_by_tree(
@@ -86,20 +154,28 @@ def _pairs_by_tree(
     # themselves, and squaring the reach by 2**-53: two of them differ by less than 1e-14.
     reach = radii.numpy() * (1 + 1e-14)
     sizes = np.asarray(tree.query_ball_point(at, reach, return_length=True))
-    # Python's lists take up to 72 bytes a member.
-    for part in chunks(len(at), memory // (72 * max(1, int(sizes.max())))):
+    # Python's lists take up to 72 bytes a member, and 24 more as arrays: a quarter of the memory,
+    # because the tree takes another. A ball of more members than fit is a part of its own.
+    for part in _parts(sizes, memory // 384):
         members = tree.query_ball_point(at[part], reach[part])
         balls = np.repeat(np.arange(part.start, part.stop), sizes[part])
         found = np.concatenate([np.asarray(m, np.int64) for m in members])
         yield torch.from_numpy(balls), torch.from_numpy(found)
 
 
+def _parts(sizes: Int64[np.ndarray, " b"], most: int) -> Iterator[slice]:
+    """Cut balls that follow one another into parts of so many members, or of a single ball."""
+    group = (sizes.cumsum() - sizes) // max(1, most)
+    edges = np.flatnonzero(np.diff(group)) + 1
+    for start, stop in zip([0, *edges], [*edges, len(sizes)], strict=True):
+        yield slice(int(start), int(stop))
+
+
 def _pairs_by_products(
     centres: Float[Tensor, "b d"],
     radii: Float64[Tensor, " b"],
     points: Float[Tensor, "n d"],
-    per_ball: Int64[Tensor, " b"],
-    per_point: Int64[Tensor, " n"],
+    counted: _Counts,
     memory: int,
 ) -> Iterator[_Pairs]:
     """Count the pairs that the filter proves inside, and yield those that it leaves open."""
@@ -111,8 +187,7 @@ def _pairs_by_products(
             values = coarse.values(placed)
         reach = radii[part]
         inside = values < coarse.floor(placed.sizes, reach).values(reach)[:, None]
-        per_ball[part] += inside.sum(dim=1)
-        per_point += inside.sum(dim=0)
+        counted.add_block(part, inside)
         inside.logical_not_().logical_and_(
             values <= coarse.ceiling(placed.sizes, reach).values(reach)[:, None]
         )
