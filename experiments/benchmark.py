@@ -508,9 +508,9 @@ def product_rate(dtype: str, device: str) -> float:
 
 def proposing_dtype(device: str) -> str:
     """Name the dtype in which the search proposes candidates."""
-    from zmanifold._base.matmul import multiplies_halves
+    from zmanifold._base.matmul import multiplies_bfloat16
 
-    return "bfloat16" if device == "cpu" and multiplies_halves() else "float32"
+    return "bfloat16" if device == "cpu" and multiplies_bfloat16() else "float32"
 
 
 @cache

@@ -633,8 +633,8 @@ def test_products_in_bfloat16_leave_little_to_be_searched_again(queries, monkeyp
 
 @pytest.mark.parametrize(("able", "tiles"), [(False, False), (True, False), (True, True)])
 def test_products_in_bfloat16_are_for_many_queries_and_features(able, tiles, monkeypatch):
-    monkeypatch.setattr(tiling, "multiplies_halves", lambda: able)
-    monkeypatch.setattr(tiling, "multiplies_half_tiles", lambda: tiles)
+    monkeypatch.setattr(tiling, "multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(tiling, "multiplies_bfloat16_tiles", lambda: tiles)
 
     def serve(n, d, q):
         points = torch.empty(n, d, device="meta")

@@ -14,36 +14,36 @@ from torch import Tensor
 
 __all__ = [
     "full_precision",
-    "multiplies_half_tiles",
-    "multiplies_halves",
+    "multiplies_bfloat16",
+    "multiplies_bfloat16_tiles",
     "multiplies_slowly",
     "product",
 ]
 
 
-def multiplies_halves() -> bool:
+def multiplies_bfloat16() -> bool:
     """Tell whether this CPU has instructions for products in bfloat16 (AVX512_BF16).
 
     Examples
     --------
-    >>> from zmanifold._base.matmul import multiplies_halves
-    >>> multiplies_halves() in (True, False)
+    >>> from zmanifold._base.matmul import multiplies_bfloat16
+    >>> multiplies_bfloat16() in (True, False)
     True
     """
     has_product = hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return has_product and _has_instructions("avx512_bf16")
 
 
-def multiplies_half_tiles() -> bool:
-    """Tell whether this CPU has instructions for products of bfloat16 tiles (AMX).
+def multiplies_bfloat16_tiles() -> bool:
+    """Tell whether this CPU multiplies whole tiles in bfloat16 (AMX), not just vectors.
 
     Examples
     --------
-    >>> from zmanifold._base.matmul import multiplies_half_tiles
-    >>> multiplies_half_tiles() in (True, False)
+    >>> from zmanifold._base.matmul import multiplies_bfloat16_tiles
+    >>> multiplies_bfloat16_tiles() in (True, False)
     True
     """
-    return multiplies_halves() and _has_instructions("amx_tile")
+    return multiplies_bfloat16() and _has_instructions("amx_tile")
 
 
 def multiplies_slowly() -> bool:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
-__all__ = ["largest_magnitude", "rescaled", "scale_exponent", "shifted"]
+__all__ = ["centred_in_float32", "largest_magnitude", "rescaled", "scale_exponent", "shifted"]
 
 # Up to here a sum of squares stays far from overflow and underflow.
 _SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
 
-
-# Scaled sets are as large as squares allow: differences much smaller keep theirs, too.
+# Scaled sets are as large as squares allow, so that squares of much smaller differences keep their
+# digits, too.
 _SCALED_EXPONENT = 480
 
 
@@ -77,6 +77,41 @@ def shifted(points: Float[Tensor, "n d"], exponent: int) -> Float[Tensor, "n d"]
     # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
     half = exponent // 2
     return points.double() * 2.0**-half * 2.0 ** (half - exponent)
+
+
+def centred_in_float32(*sets: Float[Tensor, "_ d"]) -> list[Float32[Tensor, "_ d"]]:
+    """Centre and scale sets in float64 by the first of them, then round them to float32.
+
+    Rounding is then relative to the spread, not to the distance from the origin: for libraries that
+    compute in float32. A power of two brings the first set's largest magnitude to at most 1.
+
+    Parameters
+    ----------
+    *sets : torch.Tensor of shape (n, d)
+        Finite points.
+
+    Returns
+    -------
+    list of torch.Tensor
+        Their distances are those of the sets over one number. What lies beyond 2**127 of the first
+        set's extent is infinite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.scaling import centred_in_float32
+    >>> centred_in_float32(torch.tensor([[1e9 + 1], [1e9 + 3]]).double())
+    [tensor([[-0.5000],
+            [ 0.5000]])]
+    """
+    # Less one of them first: the mean of large numbers that are nearly equal rounds like these.
+    origin = sets[0][0].double()
+    moved = [points.double() - origin for points in sets]
+    centre = moved[0].mean(dim=0)
+    for points in moved:
+        points -= centre
+    exponent = math.frexp(largest_magnitude(moved[0]))[1]
+    return [shifted(points, exponent).float() for points in moved]
 
 
 def largest_magnitude(points: Float[Tensor, "n d"]) -> float:

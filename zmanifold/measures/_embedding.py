@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from zmanifold._base.arrays import as_set_of
 from zmanifold._base.checks import check_count, is_number
 from zmanifold._base.errors import InputError
-from zmanifold._base.scaling import largest_magnitude, shifted
+from zmanifold._base.scaling import centred_in_float32, largest_magnitude
 from zmanifold.neighbors import MetricSpace, check_metric
 
 __all__ = ["Embedding", "check_embeddable", "embed"]
@@ -98,39 +98,22 @@ def embed(
     x, placed = check_embeddable(train_x, test_x, metric=metric, perplexity=perplexity, seed=seed)
     import openTSNE
 
-    x, placed = _in_float32(x, placed)
+    # A sample to be placed beyond 2**40 times the training set's extent is moved to there: as far
+    # from all of them, and its squares do not overflow.
+    moved, beside = centred_in_float32(x, placed)
+    beside.clamp_(-(2.0**40), 2.0**40)
 
     tsne = openTSNE.TSNE(perplexity=float(perplexity), metric="euclidean", random_state=seed)
     with np.errstate(all="ignore"):
-        fitted = tsne.fit(x.numpy())
+        fitted = tsne.fit(moved.numpy())
         near = min(_PLACING_PERPLEXITY, (len(x) - 1) / 3)
-        moved = fitted.transform(placed.numpy(), perplexity=near, k=math.floor(3 * near))
-    embedding = Embedding(np.array(fitted), np.array(moved))
+        added = fitted.transform(beside.numpy(), perplexity=near, k=math.floor(3 * near))
+    embedding = Embedding(np.array(fitted), np.array(added))
     if not (np.isfinite(embedding.train).all() and np.isfinite(embedding.test).all()):
         raise InputError(
             "the t-SNE embedding is not finite: look for duplicates among the training samples."
         )
     return embedding
-
-
-def _in_float32(
-    x: Float[Tensor, "n d"], placed: Float[Tensor, "q d"]
-) -> tuple[Float32[Tensor, "n d"], Float32[Tensor, "q d"]]:
-    """Centre and scale both sets in float64, then round them to float32.
-
-    Rounding is then relative to the spread, not to the distance from the origin, and no square of
-    a training sample leaves float32's range: a power of two brings their largest magnitude to 1.
-    A placed sample beyond 2**40 of that is moved to it, which is as far from all of them.
-    """
-    # Less one of them first: the mean of large numbers that are nearly equal rounds like these.
-    origin = x[0].double()
-    moved, beside = x.double() - origin, placed.double() - origin
-    centre = moved.mean(dim=0)
-    moved -= centre
-    beside -= centre
-    exponent = math.frexp(largest_magnitude(moved))[1]
-    moved, beside = shifted(moved, exponent), shifted(beside, exponent)
-    return moved.float(), beside.clamp_(-(2.0**40), 2.0**40).float()
 
 
 def check_embeddable(

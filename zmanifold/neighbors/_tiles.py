@@ -14,8 +14,8 @@ from torch import Tensor
 
 from zmanifold._base.matmul import (
     full_precision,
-    multiplies_half_tiles,
-    multiplies_halves,
+    multiplies_bfloat16,
+    multiplies_bfloat16_tiles,
     multiplies_slowly,
     product,
 )
@@ -97,9 +97,11 @@ def _bfloat16_pays(search: Search) -> bool:
     """Tell whether products in bfloat16 are worth a try."""
     n, d = search.points.shape
     q = len(search.queries)
-    least = _LEAST_BFLOAT16_QUERIES_WITH_AMX if multiplies_half_tiles() else _LEAST_BFLOAT16_QUERIES
+    least = (
+        _LEAST_BFLOAT16_QUERIES_WITH_AMX if multiplies_bfloat16_tiles() else _LEAST_BFLOAT16_QUERIES
+    )
     enough = q >= least and q * n * d >= _LEAST_BFLOAT16_WORK
-    return enough and d >= _LEAST_BFLOAT16_FEATURES and multiplies_halves()
+    return enough and d >= _LEAST_BFLOAT16_FEATURES and multiplies_bfloat16()
 
 
 def _projections_pay(search: Search) -> bool:

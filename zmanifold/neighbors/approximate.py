@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from zmanifold._base.errors import InputError, unknown_name
+from zmanifold._base.scaling import centred_in_float32
 from zmanifold.neighbors._proposals import SPARE_CANDIDATES
 from zmanifold.neighbors._search import Queries, Search
 from zmanifold.neighbors.api import search
@@ -86,9 +87,9 @@ def search_approximately(
     # The point itself may be among them.
     wanted = min(n, k + SPARE_CANDIDATES + 1)
     rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
-    data = points.float().numpy()
+    (data,) = centred_in_float32(points)
     state = np.random.RandomState(rng.integers(2**32))
-    index = NNDescent(data, n_neighbors=wanted, random_state=state, n_jobs=1)
+    index = NNDescent(data.numpy(), n_neighbors=wanted, random_state=state, n_jobs=1)
     candidates = torch.from_numpy(index.neighbor_graph[0]).long()[rows]
     candidates.masked_fill_(candidates == rows[:, None], -1)
     # Rounded to float32, distances have an order of their own: here they get the exact one.
