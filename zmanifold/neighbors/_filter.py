@@ -120,7 +120,7 @@ class Filter:
     ) -> Filter:
         """Build one that holds no points, for these and queries of them."""
         around = points if around is None else around
-        mean = around.mean(dim=0, dtype=torch.float64)
+        mean = around.mean(dim=0).double()
         some = around[torch.linspace(0, len(around) - 1, SAMPLED, device=around.device).long()]
         centre, typical = middle(some, mean)
         largest = max(largest_magnitude(points), largest_magnitude(queries))
@@ -230,8 +230,9 @@ def middle(
     sample : torch.Tensor of shape (s, d)
         Some of the points.
     mean : torch.Tensor of shape (d,)
-        The mean of all of them. It is taken unless a few points far away have moved it to where
-        norms, and with them rounding, are twice as large as around the median.
+        The mean of all of them, not finite if their sum overflowed. It is taken unless a few
+        points far away have moved it to where norms, and with them rounding, are twice as large as
+        around the median.
 
     Examples
     --------
@@ -246,7 +247,7 @@ def middle(
     found = []
     for place in (mean, median):
         norms = torch.linalg.vector_norm(exact - place, dim=1)
-        norms = norms[norms > 0]
+        norms = norms[norms != 0]
         found.append((place, float(norms.median()) if len(norms) else 0.0))
     return found[0] if found[0][1] <= 2 * found[1][1] else found[1]
 
