@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError, unknown_name
 from zmanifold._base.naming import readable
@@ -40,6 +41,7 @@ _MOST_SAMPLES = 10**9
 _TRAIN_SHARE = 0.8
 
 
+@ambient_outside()
 def load_dataset(
     name_or_path: str | os.PathLike[str],
     *,
@@ -146,6 +148,7 @@ def load_dataset(
     return dataset if count is None else draw(dataset, count, rng)
 
 
+@ambient_outside()
 def train_test(
     name_or_path: str | os.PathLike[str],
     *,

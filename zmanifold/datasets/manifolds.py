@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import make_moons
 from sklearn.utils import check_random_state
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_points
 from zmanifold._base.checks import check_count, is_number
 from zmanifold._base.errors import InputError
@@ -30,6 +31,7 @@ _HELIX_TURNS = 5
 _HELIX_END = 2 * np.pi * _HELIX_TURNS
 
 
+@ambient_outside()
 def make_crescents(
     n_samples: int = 512, *, noise: float = 0.1, random_state: Any = None
 ) -> tuple[Points, Labels]:
@@ -68,6 +70,7 @@ def make_crescents(
     return X, y.astype(np.int64)
 
 
+@ambient_outside()
 def make_spirals(
     n_samples: int = 512, *, noise: float = 0.1, random_state: Any = None
 ) -> tuple[Points, Labels]:
@@ -114,6 +117,7 @@ def make_spirals(
     return X + _check_noise(noise) * rng.standard_normal(X.shape), y
 
 
+@ambient_outside()
 def make_helix(
     n_samples: int = 8192, *, ambient_dim: int = 3, noise: float = 0.0, random_state: Any = None
 ) -> tuple[Points, Labels]:
@@ -168,6 +172,7 @@ def make_helix(
     return X + _check_noise(noise) * rng.standard_normal(X.shape), np.zeros(n, dtype=np.int64)
 
 
+@ambient_outside()
 def distance_to_helix(X: Any) -> NDArray[np.float64]:
     """Measure the distance of points in R³ to the curve of `make_helix`.
 
@@ -236,6 +241,7 @@ def distance_to_helix(X: Any) -> NDArray[np.float64]:
     return distance
 
 
+@ambient_outside()
 def make_paraboloid(
     n_samples: int = 8192, *, intrinsic_dim: int = 3, noise: float = 0.0, random_state: Any = None
 ) -> tuple[Points, Labels]:

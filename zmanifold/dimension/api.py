@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_points, as_rows
 from zmanifold._base.checks import check_n_neighbors, resolve_device
 from zmanifold._base.errors import InputError, unknown_name
@@ -97,6 +98,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.device = device
         self.memory_limit = memory_limit
 
+    @ambient_outside()
     def fit(
         self, X: Any, y: object = None, *, precomputed_knn: Any = None, queries: Any = None
     ) -> LocalPCA:
@@ -171,6 +173,7 @@ def _check_neighbors(indices: Int64[Tensor, "q k"], rows: Int64[Tensor, " q"]) -
         )
 
 
+@ambient_outside()
 def local_spectra(
     X: Any,
     indices: Any,

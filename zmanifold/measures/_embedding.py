@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_set_of
 from zmanifold._base.checks import check_count, is_number
 from zmanifold._base.errors import InputError
@@ -42,6 +43,7 @@ class Embedding:
     test: NDArray[np.float64]
 
 
+@ambient_outside()
 def embed(
     train_x: Any,
     test_x: Any,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_array
 from zmanifold._base.checks import resolve_device
 from zmanifold._base.errors import InputError
@@ -84,6 +85,7 @@ class MixedSetMetrics:
         return means | dict(self.of_set)
 
 
+@ambient_outside()
 def mixed_set_metrics(
     original_x: Any,
     original_y: Any,

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_set_of
 from zmanifold._base.checks import as_counts, check_n_neighbors, resolve_device
 from zmanifold._base.errors import InputError
@@ -167,6 +168,7 @@ class VicinityResult:
         )
 
 
+@ambient_outside()
 def vicinity(
     train_x: Any,
     train_y: Any,

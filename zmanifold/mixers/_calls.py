@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from zmanifold._base.arrays import as_array, as_real_tensor
 from zmanifold._base.errors import InputError
 from zmanifold._base.labels import check_one_a_sample
+from zmanifold.mixers._targets import one_hot, widened
 
 __all__ = ["called", "check_samples", "classes_of", "distributions", "parts_of"]
 
@@ -118,18 +119,21 @@ def classes_of(mixer: Any, num_classes: int | None) -> int | None:
     return num_classes if num_classes is not None else own
 
 
-def distributions(y: Tensor, num_classes: int | None, dtype: torch.dtype) -> Float[Tensor, "b K"]:
-    """Return soft labels as they are, and classes one-hot in the samples' dtype or float32."""
+def distributions(
+    y: Shaped[Tensor, "b *shape"], num_classes: int | None, dtype: torch.dtype
+) -> Float[Tensor, "b *other"]:
+    """Return floats as they are, and classes one-hot in the samples' dtype or float32."""
+    if y.is_floating_point():
+        return y
     if y.ndim == 2:
-        return y if y.is_floating_point() else y.double()
+        # One-hot already.
+        return y.double()
     if num_classes is None:
         raise InputError(
             "integer labels are mixed but the number of classes is not known: give num_classes, "
             "or soft labels of shape (batch, classes)."
         )
-    return torch.nn.functional.one_hot(y.long(), num_classes).to(
-        torch.promote_types(dtype, torch.float32)
-    )
+    return one_hot(y, num_classes, widened(dtype))
 
 
 def check_samples(mixed: Any, x: Tensor) -> None:

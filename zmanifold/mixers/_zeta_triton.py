@@ -40,7 +40,8 @@ def drawn_rows(
         Random numbers in [0, 1); that of rank r in its row, counted from 1, weighs
         r^-γ / Σ j^-γ. Of equal keys the earlier ranks first.
     classes : torch.Tensor of shape (b,), optional
-        Labels; those outside 0 to `num_classes` - 1 count for none.
+        Labels; one outside 0 to `num_classes` - 1 makes all soft labels NaN, as torch's product
+        with a row of NaN does.
     gamma : (float, float)
         The bounds between which γ lies.
     uniform : torch.Tensor of shape (1,), optional
@@ -145,4 +146,6 @@ def _rows(
         every = start + tl.arange(0, some_classes)
         label = tl.load(classes + places, mask=places < b, other=-1)
         shares = tl.where(label[None, :] == every[:, None], row[None, :], 0.0)
-        tl.store(soft + i * k + every, tl.sum(shares, axis=1), mask=every < k)
+        unknown = (places < b) & ((label < 0) | (label >= k))
+        poison = tl.where(tl.sum(unknown.to(tl.int32), axis=0) > 0, float("nan"), 0.0)
+        tl.store(soft + i * k + every, tl.sum(shares, axis=1) + poison, mask=every < k)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_points, as_real_tensor, point_dtype
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError
@@ -255,6 +256,7 @@ class MixedRows:
                 out[1][part] = given_y.distributions()
 
 
+@ambient_outside()
 def mixed_set(
     X: Any,
     y: Any,

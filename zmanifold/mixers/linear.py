@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
+from zmanifold._base.ambient import autocast_outside
 from zmanifold._base.arrays import check_dense
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError
+from zmanifold.mixers._structures import rebuilt, samples_and_labels
+from zmanifold.mixers._targets import check_targets, one_hot, widened
 
 __all__ = ["LinearMixer", "mix"]
 
@@ -43,12 +46,8 @@ def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *sha
     >>> zm.mix(torch.tensor([[0.25, 0.75]]), torch.tensor([[0.0, 4.0], [8.0, 4.0]]))
     tensor([[6., 4.]])
     """
-    check_dense(x, "x")
-    if not x.is_floating_point():
-        raise InputError(
-            f"x has dtype {x.dtype} but mixing needs floats: convert it with x.float()."
-        )
-    if weights.ndim != 2 or x.ndim < 1 or weights.shape[1] != len(x):
+    _check_samples(x)
+    if weights.ndim != 2 or x.ndim < 1 or weights.shape[1] != x.shape[0]:
         raise InputError(
             f"weights of shape {tuple(weights.shape)} do not fit x of shape {tuple(x.shape)}: "
             "give one column of weights for each sample."
@@ -56,12 +55,29 @@ def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *sha
     return _mixed(weights, x)
 
 
+def _check_samples(x: Tensor) -> None:
+    check_dense(x, "x")
+    if not x.is_floating_point():
+        convert = "torch.view_as_real(x)" if x.is_complex() else "x.float()"
+        raise InputError(
+            f"x has dtype {x.dtype} but mixing needs floats: convert it with {convert}."
+        )
+
+
 def _mixed(
     weights: Float[Tensor, "m b"], x: Float[Tensor, "b *shape"]
 ) -> Float[Tensor, "m *shape"]:
-    m, b = weights.shape
-    flat = x.reshape(b, math.prod(x.shape[1:]))
-    return (weights.to(x.dtype) @ flat).reshape(m, *x.shape[1:])
+    # Samples whose channels lie last in memory (channels_last) are mixed in this order, and so
+    # come out in it.
+    last = x.ndim > 2 and x.stride(1) == 1
+    ordered = x.movedim(1, -1) if last else x
+    flat = ordered.flatten(1) if x.ndim > 1 else x[:, None]
+    # torch multiplies no floats of 8 bits.
+    dtype = x.dtype if x.dtype.itemsize > 1 else torch.float32
+    with autocast_outside(x.device.type):
+        product = weights.to(dtype) @ flat.to(dtype)
+    mixed = product.to(x.dtype).reshape(weights.shape[0], *ordered.shape[1:])
+    return mixed.movedim(-1, 1) if last else mixed
 
 
 class LinearMixer(nn.Module, ABC):
@@ -130,113 +146,124 @@ class LinearMixer(nn.Module, ABC):
             If the batch is too small for the mixer.
         """
         batch_size = check_count("batch_size", batch_size)
-        if generator is not None:
-            source = generator.device
-        else:
-            source = torch.device(device) if device is not None else torch.get_default_device()
+        _check_generator(generator)
+        where = None if device is None else torch.device(device)
+        if where is None and generator is None:
+            where = torch.get_default_device()
         wanted = torch.get_default_dtype() if dtype is None else dtype
-        drawn = self._draw(batch_size, generator, source, wanted)
-        return drawn.to(
-            device=source if device is None else device, dtype=wanted, non_blocking=True
-        )
+        return self._drawn(batch_size, generator, where, wanted)
+
+    def _drawn(
+        self,
+        batch_size: int,
+        generator: torch.Generator | None,
+        device: torch.device | None,
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "b b"]:
+        source = device if generator is None else generator.device
+        assert source is not None
+        drawn = self._draw(batch_size, generator, source, dtype)
+        target = source if device is None else device
+        # A copy to the host that is not waited for may be read before it has arrived.
+        return drawn.to(target, dtype, non_blocking=target.type != "cpu")
 
     def forward(
-        self,
-        x: Shaped[Tensor, "b *shape"],
-        y: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b c"]]:
+        self, x: Any, y: Any = None, *others: Any, generator: torch.Generator | None = None
+    ) -> Any:
         """Mix a batch and its labels with the same weights.
 
         Parameters
         ----------
-        x : torch.Tensor of shape (B, ...)
-            Samples, any float dtype.
-        y : torch.Tensor of shape (B,) or (B, K)
-            Integer classes (needs `num_classes`) or soft labels.
+        x : torch.Tensor of shape (B, ...), or dict, list or tuple
+            Samples, any float dtype. Without `y`, a batch as data loaders make them: it comes back
+            with its samples and labels mixed, and all else as it was. The labels are the second
+            member, or that called "labels" or something with "label"; the samples are the first
+            other tensor of floats.
+        y : torch.Tensor of shape (B,), (B, K) or (B, ...)
+            Integer classes, one a sample or, in a mask (B, H, W), one a pixel (they need
+            `num_classes`); soft labels (B, K); or floats of any shape, such as those to predict in
+            a regression.
+        *others : object
+            Returned as they are.
         generator : torch.Generator, optional
             The only source of randomness when given.
 
         Returns
         -------
         x_mixed : torch.Tensor of shape (B, ...)
-            In the dtype of `x`.
-        y_soft : torch.Tensor of shape (B, K)
-            Soft labels, in their own float dtype, or for integer labels in that of `x` (float32
-            for half-precision samples).
+            In the dtype and the memory format of `x`.
+        y_mixed : torch.Tensor of shape (B, K), (B, K, H, W) or (B, ...)
+            Floats in their own dtype; soft labels of integer classes in that of `x` (float32 for
+            half-precision samples). An unknown class is refused on a CPU and gives NaN in compiled
+            code and on other devices, which would have to be waited for.
 
         Raises
         ------
         InputError
             If samples and labels do not fit each other or the mixer.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import zmanifold as zm
+        >>> batch = {"image": torch.rand(2, 3, 8, 8), "label": torch.tensor([0, 1]), "id": [7, 8]}
+        >>> mixed = zm.Mixup(num_classes=2)(batch)
+        >>> mixed["image"].shape, mixed["label"].shape, mixed["id"]
+        (torch.Size([2, 3, 8, 8]), torch.Size([2, 2]), [7, 8])
         """
-        check_dense(x, "x")
+        if isinstance(x, Tensor) or y is not None:
+            return (*self._mixed_batch(x, y, generator), *others)
+        samples, labels = samples_and_labels(x)
+        mixed, soft = self._mixed_batch(samples, labels, generator)
+
+        def change(member: Any) -> Any:
+            return mixed if member is samples else soft if member is labels else member
+
+        return rebuilt(x, change)
+
+    def _mixed_batch(
+        self, x: Shaped[Tensor, "b *shape"], y: Tensor, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *other"]]:
+        _check_samples(x)
         check_dense(y, "y")
-        if not x.is_floating_point():
+        _check_generator(generator)
+        if x.ndim < 1:
+            raise InputError("x is a single number but must hold samples: give x[None].")
+        if y.ndim < 1 or y.shape[0] != x.shape[0]:
             raise InputError(
-                f"x has dtype {x.dtype} but mixing needs floats: convert it with x.float()."
+                f"y has shape {tuple(y.shape)} for {x.shape[0]} samples: give one label a sample."
             )
-        if y.ndim < 1 or len(y) != len(x):
+        if y.device != x.device:
             raise InputError(
-                f"y has shape {tuple(y.shape)} for {len(x)} samples: give one label a sample."
+                f"y lies on {y.device} but x on {x.device}: give y.to({str(x.device)!r})."
             )
-        at_least_float32 = torch.promote_types(x.dtype, torch.float32)
-        weights, soft = self._drawn_with_labels(y, generator, x.device, at_least_float32)
-        return _mixed(weights, x), soft
+        check_targets(y, self.num_classes)
+        if x.shape[0] == 0:
+            return x, self._soft(y, widened(x.dtype))
+        return self._drawn_and_mixed(x, y, generator)
 
-    def _drawn_with_labels(
-        self,
-        y: Tensor,
-        generator: torch.Generator | None,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b c"]]:
-        """Draw the weights, and mix the labels with them."""
-        soft = self._soft_labels(y, dtype)
-        weights = self.weights(len(y), generator=generator, device=device, dtype=dtype)
-        return weights, _mixed(weights, soft)
+    def _drawn_and_mixed(
+        self, x: Float[Tensor, "b *shape"], y: Tensor, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *other"]]:
+        """Draw weights, and mix with them a batch and its labels, which are both checked."""
+        dtype = widened(x.dtype)
+        weights = self._drawn(x.shape[0], generator, x.device, dtype)
+        return _mixed(weights, x), _mixed(weights, self._soft(y, dtype))
 
-    def _are_soft(self, y: Tensor) -> bool:
-        """Say whether labels are soft, once they are known to be what this mixer takes."""
+    def _soft(self, y: Shaped[Tensor, "b *shape"], dtype: torch.dtype) -> Float[Tensor, "b *other"]:
         if y.is_floating_point():
-            if y.ndim != 2:
-                raise InputError(
-                    f"y holds floats of shape {tuple(y.shape)} but soft labels have shape "
-                    "(batch, classes): give integers for hard labels."
-                )
-            return True
-        if y.ndim != 1:
-            raise InputError(
-                f"y holds integers of shape {tuple(y.shape)} but hard labels have shape (batch,): "
-                "give floats for soft labels."
-            )
-        if self.num_classes is None:
-            raise InputError(
-                "integer labels need num_classes: give it to the mixer, or pass soft labels of "
-                "shape (batch, classes)."
-            )
-        return False
-
-    def _soft_labels(self, y: Tensor, dtype: torch.dtype) -> Float[Tensor, "b c"]:
-        if self._are_soft(y):
             return y
         assert self.num_classes is not None
-        classes = y.long()
-        if y.device.type != "cpu" or torch.compiler.is_compiling():
-            # To learn whether all classes are known would make a GPU wait.
-            every = torch.arange(self.num_classes, device=y.device)
-            return (classes[:, None] == every).to(dtype)
-        try:
-            return nn.functional.one_hot(classes, self.num_classes).to(dtype)
-        except RuntimeError:
-            low, high = int(classes.min()), int(classes.max())
-            if low >= 0 and high < self.num_classes:
-                raise
-            raise InputError(
-                f"y holds classes {low} to {high} but num_classes={self.num_classes} allows 0 to "
-                f"{self.num_classes - 1}: raise num_classes."
-            ) from None
+        return one_hot(y, self.num_classes, dtype)
+
+
+def _check_generator(generator: Any) -> None:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        seed = generator if type(generator) is int else 0
+        raise InputError(
+            f"generator={generator!r} is a {type(generator).__name__} but must be a "
+            f"torch.Generator: give torch.Generator().manual_seed({seed})."
+        )
 
 
 def random_order(
@@ -261,4 +288,7 @@ def random_ranks(
     shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
 ) -> Float[Tensor, ...]:
     """Draw sort keys; float64 makes a tie, and so a biased permutation, all but impossible."""
+    if generator is None:
+        return torch.rand(shape, device=device, dtype=torch.float64)
+    # With a generator, None included, torch traces no shape that varies.
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)

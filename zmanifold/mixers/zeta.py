@@ -16,7 +16,8 @@ from torch import Tensor
 from zmanifold._base.arrays import as_array
 from zmanifold._base.checks import check_count, is_number
 from zmanifold._base.errors import InputError
-from zmanifold.mixers.linear import LinearMixer, random_order, random_ranks
+from zmanifold.mixers._targets import widened
+from zmanifold.mixers.linear import LinearMixer, mix, random_order, random_ranks
 
 __all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
 
@@ -112,33 +113,41 @@ class ZetaMixup(LinearMixer):
         if _by_kernel(batch_size, device, dtype):
             return self._drawn_by_kernel(batch_size, None, generator, device, dtype)[0]
         # The permutations come first: they are the same for every gamma.
-        by_shuffles = device.type == "cpu" and batch_size >= _LARGE_BATCH
-        if by_shuffles and not torch.compiler.is_compiling():
+        # Compiled code has one graph for all sizes.
+        eager = device.type == "cpu" and not torch.compiler.is_compiling()
+        if eager and batch_size >= _LARGE_BATCH:
             from zmanifold.mixers._shuffles import shuffled_rows
 
-            seeds = torch.empty(batch_size, dtype=torch.int64).random_(generator=generator)
+            seeds = torch.empty(batch_size, dtype=torch.int64, device=device)
+            seeds.random_(generator=generator)
             series = self._series(n_mix, generator, device)
             series = series.float() if dtype == torch.float32 else series
             return shuffled_rows(series, seeds, anchored=self.anchored)
         shape = (batch_size, batch_size)
-        diagonal = torch.eye(batch_size, device=device) if self.anchored else None
-        order = random_order(shape, generator, device, first=diagonal)[:, :n_mix]
-        series = self._series(n_mix, generator, device).to(dtype).expand(batch_size, n_mix)
-        return torch.zeros(shape, device=device, dtype=dtype).scatter(1, order, series)
+        diagonal = None
+        if self.anchored:
+            diagonal = torch.eye(batch_size, device=device, dtype=torch.float64)
+        order = random_order(shape, generator, device, first=diagonal)
+        series = self._series(n_mix, generator, device).to(dtype)
+        if self.n_mix is not None:
+            # Not a part of the order, whose strides would tie a compiled graph to the batch size.
+            series = torch.nn.functional.pad(series, (0, batch_size - n_mix))
+        zeros = torch.zeros(shape, device=device, dtype=dtype)
+        return zeros.scatter(1, order, series.expand(shape))
 
-    def _drawn_with_labels(
-        self,
-        y: Tensor,
-        generator: torch.Generator | None,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b c"]]:
-        source = device if generator is None else generator.device
+    def _drawn_and_mixed(
+        self, x: Float[Tensor, "b *shape"], y: Tensor, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *other"]]:
+        source = x.device if generator is None else generator.device
         # A generator made for "cuda" does not say which GPU: that is the current one.
-        one_place = y.device == device and source in (device, torch.device(device.type))
-        if self._are_soft(y) or not one_place or not _by_kernel(len(y), device, dtype):
-            return super()._drawn_with_labels(y, generator, device, dtype)
-        return self._drawn_by_kernel(len(y), y.long().contiguous(), generator, device, dtype)
+        one_place = source in (x.device, torch.device(x.device.type))
+        dtype = widened(x.dtype)
+        classes = y.ndim == 1 and not y.is_floating_point()
+        if not (classes and one_place and _by_kernel(x.shape[0], x.device, dtype)):
+            return super()._drawn_and_mixed(x, y, generator)
+        numbers = y.long().contiguous()
+        weights, soft = self._drawn_by_kernel(x.shape[0], numbers, generator, x.device, dtype)
+        return mix(weights, x), soft
 
     def _drawn_by_kernel(
         self,
@@ -194,9 +203,9 @@ def _by_kernel(batch_size: int, device: torch.device, dtype: torch.dtype) -> boo
     """Say whether one kernel draws the weights; elsewhere torch's do, 18 a batch."""
     return (
         device.type == "cuda"
+        and not torch.compiler.is_compiling()
         and batch_size <= _LARGEST_BY_KERNEL
         and dtype in (torch.float32, torch.float64)
-        and not torch.compiler.is_compiling()
         # What torch.func maps or differentiates is no memory that a kernel could read.
         and torch._C._functorch.peek_interpreter_stack() is None
         and _compiles(device)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_points, as_rows
 from zmanifold._base.checks import check_n_neighbors, resolve_device
 from zmanifold._base.memory import working_memory
@@ -40,6 +41,7 @@ def kneighbors(
     device: str | torch.device = ...,
     memory_limit: int | None = ...,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+@ambient_outside()
 def kneighbors(
     X: Any,
     n_neighbors: int,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold.sweep.journal import Journal
 from zmanifold.sweep.plan import prepare_sweep
 from zmanifold.sweep.result import SweepResult, failed_cells, measured_recall
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["sweep_id"]
 
 
+@ambient_outside()
 def sweep_id(
     dataset_or_array: Any,
     *,
@@ -141,7 +143,7 @@ def sweep_id(
     if result.first_error is not None and not result.rows:
         raise result.first_error
     if result.failures:
-        warnings.warn(failed_cells([result]), RuntimeWarning, stacklevel=2)
+        warnings.warn(failed_cells([result]), RuntimeWarning, stacklevel=3)
     if neighbors_method == "approximate":
-        warnings.warn(measured_recall([result]), UserWarning, stacklevel=2)
+        warnings.warn(measured_recall([result]), UserWarning, stacklevel=3)
     return result

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.errors import InputError
 from zmanifold._base.files import check_outputs, journal_of
 from zmanifold.plotting import check_one_axis, sweep_figure
@@ -52,6 +53,7 @@ class JournalLost(OSError):
         return pd.DataFrame(self.rows)
 
 
+@ambient_outside()
 def sweep_many(
     data: Iterable[Any],
     *,

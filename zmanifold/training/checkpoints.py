@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.checks import resolve_device
 from zmanifold._base.errors import InputError, shown
 from zmanifold._base.files import write_atomically
@@ -107,6 +108,7 @@ def restore(
     return list(content["history"])
 
 
+@ambient_outside()
 def load_training(path: Path, *, device: str | torch.device = "auto") -> Training:
     """Load a training from its checkpoint. No code in the file is run.
 

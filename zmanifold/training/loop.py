@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.checks import check_count, is_number, resolve_device
 from zmanifold._base.errors import InputError
 from zmanifold._base.progress import progress_bar
@@ -33,6 +34,7 @@ _MILESTONES = (0.4, 0.6, 0.8)
 _DECAY = 0.2
 
 
+@ambient_outside()
 def train(
     dataset: Dataset,
     *,

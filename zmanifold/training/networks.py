@@ -11,6 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_points
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError, unknown_name
@@ -97,6 +98,7 @@ class Classifier(nn.Module):
         classes: NDArray[np.int64] = self.logits(X).argmax(axis=1)
         return classes
 
+    @ambient_outside()
     def _map(self, function: Callable[[Tensor], Tensor], X: Any) -> NDArray[np.float32]:
         device = self.head.weight.device
         images = as_images(X, self.image_shape)

@@ -1,0 +1,103 @@
+"""Batches as data loaders make them: dicts, lists and tuples, also within one another."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from torch import Tensor
+
+from zmanifold._base.errors import InputError
+from zmanifold._base.naming import listed
+
+__all__ = ["rebuilt", "samples_and_labels"]
+
+
+def samples_and_labels(batch: Any) -> tuple[Tensor, Tensor]:
+    """Find a batch's samples and labels where torchvision's MixUp finds them.
+
+    The labels are the second member of a list or tuple, and of a mapping the member called
+    "labels", else the first whose name contains "label". The samples are the first other tensor of
+    floats.
+
+    Raises
+    ------
+    InputError
+        If the batch has no such member.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.mixers._structures import samples_and_labels
+    >>> samples_and_labels({"image": torch.ones(2), "label": torch.tensor([0, 1])})
+    (tensor([1., 1.]), tensor([0, 1]))
+    """
+    y = _labels(batch)
+    for x in _tensors(batch):
+        if x is not y and (x.is_floating_point() or x.is_complex()):
+            return x, y
+    raise InputError(
+        "the batch holds no tensor of floats beside its labels: convert its samples with x.float()."
+    )
+
+
+def _labels(batch: Any) -> Tensor:
+    place = "second member"
+    if isinstance(batch, (list, tuple)):
+        if len(batch) < 2:
+            raise InputError(
+                f"the batch is a {type(batch).__name__} of length {len(batch)} but its second "
+                "member must be the labels: call mixer(x, y)."
+            )
+        batch = batch[1]
+    if isinstance(batch, Mapping):
+        names = [name for name in batch if isinstance(name, str)]
+        found = [n for n in names if n.lower() == "labels"] + [
+            n for n in names if "label" in n.lower()
+        ]
+        if not found:
+            raise InputError(
+                f"the batch has the members {listed(names)} but no labels: call one of them "
+                "'labels', or call mixer(x, y)."
+            )
+        place, batch = repr(found[0]), batch[found[0]]
+    if not isinstance(batch, Tensor):
+        raise InputError(
+            f"the batch has a {type(batch).__name__} as {place} but labels are a tensor: call "
+            "mixer(x, y)."
+        )
+    return batch
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, (Mapping, list, tuple)):
+        for member in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _tensors(member)
+
+
+def rebuilt(batch: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a copy of a batch in which `change` was called on each member.
+
+    Examples
+    --------
+    >>> from zmanifold.mixers._structures import rebuilt
+    >>> rebuilt({"a": [1, 2], "b": (3,)}, lambda member: -member)
+    {'a': [-1, -2], 'b': (-3,)}
+    """
+    if isinstance(batch, Mapping):
+        members = {name: rebuilt(member, change) for name, member in batch.items()}
+        if type(batch) is dict or not isinstance(batch, MutableMapping):
+            return members
+        made = copy.copy(batch)
+        made.update(members)
+        return made
+    if isinstance(batch, (list, tuple)):
+        parts = [rebuilt(member, change) for member in batch]
+        if type(batch) is tuple:
+            return tuple(parts)
+        # A named tuple takes its members one by one.
+        return type(batch)(*parts) if isinstance(batch, tuple) else parts
+    return change(batch)
