@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -196,28 +194,10 @@ def test_gradients_flow_through_the_samples():
     assert x.grad.sum() == pytest.approx(8)
 
 
-COMPILE = """
-import torch, zmanifold as zm
-modules = zm.ZetaMixup((1.8, 4.0), num_classes=10), zm.ZetaMixup(num_classes=10), zm.Mixup(
-    num_classes=10)
-for b in (8, 130):
-    x, y = torch.rand(b, 3, 4, 4), torch.randint(10, (b,))
-    for module in modules:
-        mixed, soft = torch.compile(module, fullgraph=True, backend="eager")(x, y)
-        assert mixed.shape == x.shape
-        torch.testing.assert_close(soft.sum(1), torch.ones(b))
-w, x = torch.rand(150, 150), torch.rand(150, 100)
-mixed = torch.compile(zm.mix, fullgraph=True, backend="eager")(w, x)
-torch.testing.assert_close(mixed, zm.mix(w, x))
-"""
-
-
-def test_is_a_module_that_compiles_without_breaks():
+def test_is_a_module():
     mixer = zm.ZetaMixup((1.8, 4.0))
     assert isinstance(mixer, nn.Module)
     assert "gamma=(1.8, 4.0)" in repr(mixer)
-    # In a process of its own: the shape checker of this one cannot be compiled.
-    subprocess.run([sys.executable, "-c", COMPILE], check=True)
 
 
 def test_weights_from_a_cpu_generator_are_the_same_on_every_device(device):
@@ -324,7 +304,6 @@ X, Y = torch.rand(4, 3), torch.tensor([0, 1, 2, 1])
         (lambda: zm.Mixup(num_classes=3)(X, Y - 1), "holds classes -1 to 1"),
         (lambda: zm.Mixup(num_classes=3)(X, Y[:3]), r"y has shape \(3,\) for 4 samples"),
         (lambda: zm.Mixup(num_classes=3)(X.long(), Y), "x has dtype torch.int64"),
-        (lambda: zm.Mixup()(X, Y.float()), "soft labels have shape"),
         (lambda: zm.Mixup(num_classes=3)(X, Y[:, None]), "hard labels have shape"),
         (lambda: zm.mix(torch.eye(3), X), "do not fit x of shape"),
         (lambda: zm.mix(torch.eye(4), X.long()), "mixing needs floats"),

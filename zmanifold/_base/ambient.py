@@ -1,28 +1,79 @@
-"""Ambient state of torch and NumPy, which neither reaches into the public functions nor is changed.
+"""Ambient state of torch and NumPy: it stays outside of the public functions, and unchanged.
 
-Functions that compute are decorated with ``@ambient_outside()``: inside, torch and NumPy are as in a
-new process. Deterministic mode stays as the user has set it: it selects among algorithms whose
-results all count as right, and whoever trains may depend on it.
+Functions that compute are decorated with ``@ambient_outside()``: inside, torch and NumPy are as in
+a new process. Two settings stay as the user has made them, because a training may depend on them:
+deterministic mode, and the precision of float32 products, except where a bound needs it
+(`zmanifold._base.matmul.full_precision`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 
-__all__ = ["ambient_outside", "autocast_outside"]
+__all__ = ["ProcessWide", "ambient_outside", "autocast_outside"]
+
+Value = TypeVar("Value")
 
 # The devices on which the package computes.
 _DEVICES = ("cpu", "cuda")
 
-# The default type of torch is one of the process, not of a thread.
-_lock = threading.Lock()
-_inside = 0
-_users_dtype = torch.float32
+
+class ProcessWide(Generic[Value]):
+    """A setting of torch that all threads share, and that a call needs at another value.
+
+    Of calls that overlap in several threads the first sets the value, and the last puts the user's
+    back.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the present value.
+    write : callable
+        Sets a value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.ambient import ProcessWide
+    >>> dtype = ProcessWide(torch.get_default_dtype, torch.set_default_dtype)
+    >>> with dtype.set_to(torch.float64):
+    ...     print(torch.ones(()).dtype)
+    torch.float64
+    >>> torch.ones(()).dtype
+    torch.float32
+    """
+
+    def __init__(self, read: Callable[[], Value], write: Callable[[Value], object]) -> None:
+        self.read = read
+        self.write = write
+        self._lock = threading.Lock()
+        self._calls = 0
+
+    @contextlib.contextmanager
+    def set_to(self, value: Value) -> Iterator[None]:
+        """Set the value, the same in all calls, within this context."""
+        with self._lock:
+            needed = self._calls > 0 or self.read() != value
+            if needed and not self._calls:
+                self._users = self.read()
+                self.write(value)
+            self._calls += needed
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls -= needed
+                if needed and not self._calls:
+                    self.write(self._users)
+
+
+_default_dtype = ProcessWide(torch.get_default_dtype, torch.set_default_dtype)
 
 
 @contextlib.contextmanager
@@ -45,9 +96,7 @@ def ambient_outside() -> Iterator[None]:
     (tensor([[0.5000]]), np.float64(0.0))
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
-        )
+        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         for device in _DEVICES:
             stack.enter_context(autocast_outside(device))
         # The context slows every call of torch down: it is entered where it is needed.
@@ -57,7 +106,7 @@ def ambient_outside() -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))
         if not torch.is_grad_enabled():
             stack.enter_context(torch.enable_grad())
-        stack.enter_context(_float32_by_default())
+        stack.enter_context(_default_dtype.set_to(torch.float32))
         yield
 
 
@@ -75,25 +124,3 @@ def autocast_outside(device: str) -> contextlib.AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def _float32_by_default() -> Iterator[None]:
-    """Make float32 the default type.
-
-    Of calls that overlap in several threads the first sets it and the last puts the user's back.
-    """
-    global _inside, _users_dtype
-    with _lock:
-        needed = _inside > 0 or torch.get_default_dtype() != torch.float32
-        if needed and not _inside:
-            _users_dtype = torch.get_default_dtype()
-            torch.set_default_dtype(torch.float32)
-        _inside += needed
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= needed
-            if needed and not _inside:
-                torch.set_default_dtype(_users_dtype)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from zmanifold._base.ambient import ProcessWide
 
 __all__ = [
     "full_precision",
@@ -103,16 +105,51 @@ def _has_intel_cpu() -> bool:
     return "GenuineIntel" in described
 
 
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
+# How torch computes float32 products: the name of a precision for all backends (None where the user
+# has set one of them apart, by torch's newer attributes), and that of each backend.
+_Precisions = tuple[str | None, tuple[str | None, ...]]
+
+
+def full_precision() -> contextlib.AbstractContextManager[None]:
     """Compute float32 products in full float32 within this context.
 
     The error bound of the neighbour search holds for float32 arithmetic, and torch may be set to
     compute such products in TF32 or bfloat16.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold._base.matmul import full_precision
+    >>> with full_precision():
+    ...     torch.get_float32_matmul_precision()
+    'highest'
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    common, apart = _precisions.read()
+    wanted = tuple(None if one is None else "ieee" for one in apart)
+    return _precisions.set_to((common and "highest", wanted))
+
+
+def _read_precisions() -> _Precisions:
     try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        common = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # torch's refusal to name one precision where backends have their own.
+        common = None
+    return common, tuple(getattr(backend, "fp32_precision", None) for backend in _backends())
+
+
+def _write_precisions(precisions: _Precisions) -> None:
+    common, apart = precisions
+    if common is not None:
+        torch.set_float32_matmul_precision(common)
+    for backend, precision in zip(_backends(), apart, strict=True):
+        if precision is not None:
+            backend.fp32_precision = precision
+
+
+def _backends() -> tuple[Any, Any]:
+    # Those of torch before 2.9 have no precision of their own.
+    return torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)
+
+
+_precisions = ProcessWide(_read_precisions, _write_precisions)

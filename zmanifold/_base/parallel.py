@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import cache
 from typing import TypeVar
 
@@ -37,6 +38,7 @@ def run_chunks(
 
     On a CPU as many threads as torch is set to use share the slices, and torch computes
     single-threaded within each: a batch of small factorisations is not faster with more threads.
+    They see the caller's context variables.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ def run_chunks(
                 remaining.clear()
                 raise
 
-    others = [_pool().submit(loop) for _ in range(threads - 1)]
+    others = [_pool().submit(copy_context().run, loop) for _ in range(threads - 1)]
     try:
         loop()
     finally:

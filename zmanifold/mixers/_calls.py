@@ -8,6 +8,7 @@ import random
 import threading
 import types
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -23,9 +24,11 @@ from zmanifold.mixers._targets import one_hot, widened
 
 __all__ = ["called", "check_samples", "classes_of", "distributions", "parts_of"]
 
-# Mixers may have a state, as torch's global generator has: threads take turns.
-_ONE_AT_A_TIME = threading.RLock()
-
+# Mixers may have a state, as torch's global generator has: threads take turns. What a mixer itself
+# calls, and the threads that this starts (`run_chunks` passes the context on), take turns among
+# themselves: they would wait for ever for the turn that the mixer's call has.
+_everyones_turn = threading.Lock()
+_turns: ContextVar[threading.Lock] = ContextVar("turns", default=_everyones_turn)
 
 _RETURNS = "return x_mixed, (x_mixed, y), (x_mixed, y, loss_weights) or (x_mixed, y_a, y_b, lam)"
 
@@ -34,12 +37,22 @@ def called(function: Callable[..., Any], generator: torch.Generator, *args: Any,
     """Call as a function of the generator; of the keywords it is given those that it takes."""
     taken = _keywords_of(function)
     options = {name: value for name, value in may.items() if name in taken and value is not None}
-    with _ONE_AT_A_TIME:
+    with _one_at_a_time():
         if "generator" in taken:
             return function(*args, generator=generator, **options)
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
         with _seeded(int(seed)):
             return function(*args, **options)
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with _turns.get():
+        outer = _turns.set(threading.Lock())
+        try:
+            yield
+        finally:
+            _turns.reset(outer)
 
 
 def _keywords_of(function: Callable[..., Any]) -> frozenset[str]:
@@ -83,6 +96,8 @@ def parts_of(
         parts = [parts[0], *parts[1]]
     if len(parts) > 4:
         raise InputError(f"the mixer returned {len(parts)} values: {_RETURNS}.")
+    if isinstance(parts[0], np.ndarray):
+        parts[0] = as_real_tensor(parts[0], "the mixer's first value").to(x.device)
     if len(parts) == 4:
         x_mixed, y_a, y_b, lam = parts
         classes = classes_of(mixer, num_classes)

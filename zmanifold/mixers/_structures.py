@@ -38,12 +38,12 @@ def samples_and_labels(batch: Any) -> tuple[Tensor, Tensor]:
         if x is not y and (x.is_floating_point() or x.is_complex()):
             return x, y
     raise InputError(
-        "the batch holds no tensor of floats beside its labels: convert its samples with x.float()."
+        "the batch holds no tensor of floats beside its labels: convert its samples with "
+        "torch.as_tensor(x).float()."
     )
 
 
 def _labels(batch: Any) -> Tensor:
-    place = "second member"
     if isinstance(batch, (list, tuple)):
         if len(batch) < 2:
             raise InputError(
@@ -53,19 +53,18 @@ def _labels(batch: Any) -> Tensor:
         batch = batch[1]
     if isinstance(batch, Mapping):
         names = [name for name in batch if isinstance(name, str)]
-        found = [n for n in names if n.lower() == "labels"] + [
-            n for n in names if "label" in n.lower()
-        ]
+        exact = [name for name in names if name.lower() == "labels"]
+        found = exact + [name for name in names if "label" in name.lower()]
         if not found:
             raise InputError(
                 f"the batch has the members {listed(names)} but no labels: call one of them "
                 "'labels', or call mixer(x, y)."
             )
-        place, batch = repr(found[0]), batch[found[0]]
+        batch = batch[found[0]]
     if not isinstance(batch, Tensor):
         raise InputError(
-            f"the batch has a {type(batch).__name__} as {place} but labels are a tensor: call "
-            "mixer(x, y)."
+            f"the batch's labels are a {type(batch).__name__} but must be a tensor: convert them "
+            "with torch.as_tensor(labels)."
         )
     return batch
 

@@ -8,9 +8,10 @@ takes a batch and its labels. What a callable may return is the convention of mo
 - ``(x_mixed, y_mixed, loss_weights)`` with one weight a sample;
 - ``(x_mixed, y_a, y_b, lam)`` or ``(x_mixed, (y_a, y_b, lam))``: lam y_a + (1 - lam) y_b.
 
-It is given ``generator=`` and ``indices=`` (the samples' row numbers in the data set) if it takes
-them. A mixer with ``fit(X, y)`` sees the whole data set first. A mixer whose attribute ``latent``
-is true returns a network's output in place of mixed samples.
+Samples and labels are tensors or arrays. The mixer is given ``generator=`` and ``indices=`` (the
+samples' row numbers in the data set) if it takes them. A mixer with ``fit(X, y)`` sees the whole
+data set first. A mixer whose attribute ``latent`` is true returns a network's output in place of
+mixed samples.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -176,9 +177,9 @@ class LinearMixer(nn.Module, ABC):
         ----------
         x : torch.Tensor of shape (B, ...), or dict, list or tuple
             Samples, any float dtype. Without `y`, a batch as data loaders make them: it comes back
-            with its samples and labels mixed, and all else as it was. The labels are the second
-            member, or that called "labels" or something with "label"; the samples are the first
-            other tensor of floats.
+            with its samples and labels mixed, and all else as it was. As for torchvision's MixUp,
+            the labels are the second member, in a dict that called "labels" or something with
+            "label"; the samples are the first other tensor of floats.
         y : torch.Tensor of shape (B,), (B, K) or (B, ...)
             Integer classes, one a sample or, in a mask (B, H, W), one a pixel (they need
             `num_classes`); soft labels (B, K); or floats of any shape, such as those to predict in
@@ -211,18 +212,24 @@ class LinearMixer(nn.Module, ABC):
         >>> mixed["image"].shape, mixed["label"].shape, mixed["id"]
         (torch.Size([2, 3, 8, 8]), torch.Size([2, 2]), [7, 8])
         """
-        if isinstance(x, Tensor) or y is not None:
+        if not isinstance(x, (Mapping, list, tuple)) and not isinstance(y, Mapping):
+            if y is None:
+                raise InputError(
+                    "mixer(x) has no labels: call mixer(x, y), or zm.mix(mixer.weights(len(x)), x) "
+                    "for samples alone."
+                )
             return (*self._mixed_batch(x, y, generator), *others)
-        samples, labels = samples_and_labels(x)
+        batch = x if y is None else (x, y, *others)
+        samples, labels = samples_and_labels(batch)
         mixed, soft = self._mixed_batch(samples, labels, generator)
 
         def change(member: Any) -> Any:
             return mixed if member is samples else soft if member is labels else member
 
-        return rebuilt(x, change)
+        return rebuilt(batch, change)
 
     def _mixed_batch(
-        self, x: Shaped[Tensor, "b *shape"], y: Tensor, generator: torch.Generator | None
+        self, x: Tensor, y: Tensor, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *other"]]:
         _check_samples(x)
         check_dense(y, "y")
