@@ -1,22 +1,18 @@
-"""Other devices give the results of the CPU: a GPU, if there is one, and torch's `lazy` device.
-
-`lazy` computes on the CPU but, like a GPU, refuses tensors on other devices.
-"""
+"""Other devices give the results of the CPU: a GPU, if there is one, and torch's `lazy` device."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import sys
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
 import zmanifold as zm
 
-# A private module, which a build of torch may lack.
-backend = pytest.importorskip("torch._lazy.ts_backend")
+from lazy_device import start_lazy
+
 LAZY = torch.device("lazy")
 CUDA = pytest.param(
     torch.device("cuda"),
@@ -24,11 +20,6 @@ CUDA = pytest.param(
     marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
 )
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-
-
-@cache
-def start_lazy():
-    backend.init()
 
 
 @pytest.fixture(params=[pytest.param(LAZY, id="lazy"), CUDA])
@@ -90,6 +81,23 @@ def test_mixers(elsewhere, mixer, batch, seeded):
     if seeded:
         expected = mixer(x, y, generator=generator.manual_seed(0))
         torch.testing.assert_close((mixed.cpu(), soft.cpu()), expected)
+
+
+@pytest.mark.parametrize("mixer", MIXERS, ids=repr)
+@pytest.mark.parametrize("unknown", [-100, 3])
+def test_unknown_classes_are_no_incomplete_distributions(elsewhere, mixer, unknown):
+    """No host learns of them: a loss must not be finite."""
+    y = torch.tensor([0, 1, 2, unknown, 1, 0])
+    _, soft = mixer(torch.rand(6, 3).to(elsewhere), y.to(elsewhere))
+    rows = soft.cpu().sum(dim=1)
+    assert rows.isnan().any()
+    assert (rows.isnan() | ((rows - 1).abs() < 1e-6)).all()
+
+
+def test_labels_on_another_device_are_refused(elsewhere):
+    x, y = torch.rand(6, 3).to(elsewhere), torch.arange(6) % 3
+    with pytest.raises(ValueError, match=f"y lies on cpu but x on {x.device}: give y.to"):
+        MIXERS[0](x, y)
 
 
 @pytest.mark.parametrize("queries", [None, [5, 2, 7]])
