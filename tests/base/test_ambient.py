@@ -89,6 +89,8 @@ CALLS = {
         f"make_{name}": lambda name=name: getattr(zm, f"make_{name}")(random_state=0)
         for name in ("crescents", "spirals", "helix", "paraboloid")
     },
+    # Its noise underflows.
+    "make_helix, noise of 1e-310": lambda: zm.make_helix(noise=1e-310, random_state=0),
     "load_dataset": lambda: zm.load_dataset("digits", n_samples=64, random_state=0).points,
     "train_test": lambda: train_test("digits", n_train=100, random_state=0)[1].points,
     "gamma": lambda: (zm.gamma_min(), zm.gamma_min(100), zm.gamma_from_lambda(1e-300)),

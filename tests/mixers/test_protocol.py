@@ -13,6 +13,7 @@ import zmanifold as zm
 from torch import nn
 from zmanifold._base.errors import InputError
 from zmanifold.mixers import apply, describe, fitted, identify, label_of, strength
+from zmanifold.sweep import plan
 
 X = torch.arange(12.0, dtype=torch.float64).reshape(6, 2)
 Y = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -262,3 +263,83 @@ def test_two_mixers_of_one_name_are_not_confused(tmp_path):
         row = zm.sweep_id(points, mixers={"m": mixer}, **options).rows[0]
         alone = zm.sweep_id(points, mixers={"m": mixer}, **options | {"journal": None}).rows[0]
         assert row["id_mean"] == alone["id_mean"]
+
+
+@pytest.mark.parametrize("sd", [0.0, 1.0])
+def test_a_journal_tells_states_of_one_class_apart(tmp_path, sd):
+    """Each state of a user's mixer gets its own number, whichever was in the journal first."""
+
+    class Jitter:
+        def __init__(self, sd):
+            self.sd = sd
+
+        def __call__(self, x, y):
+            return x + self.sd * torch.randn_like(x), y
+
+    points, _ = zm.make_helix(600, random_state=0)
+    options = {"n_neighbors": 8, "seeds": 1, "progress": False}
+    journal = tmp_path / "a.journal"
+    zm.sweep_id(points, mixers=[Jitter(1.0 - sd)], journal=journal, **options)
+    found = zm.sweep_id(points, mixers=[Jitter(sd)], journal=journal, **options).rows[0]["id_mean"]
+    assert found == zm.sweep_id(points, mixers=[Jitter(sd)], **options).rows[0]["id_mean"]
+    assert (found == 1.975) == (sd == 0.0)
+
+
+def inner_set(x, y):
+    return zm.mixed_set(x, y, zm.ZetaMixup(), batch_size=16)
+
+
+def inner_sweep(x, y):
+    found = zm.sweep_id(x, mixers=[swapped], n_neighbors=4, seeds=1, progress=False)
+    return x + found.rows[0]["id_mean"], y
+
+
+@pytest.mark.parametrize("mixer", [inner_set, inner_sweep])
+def test_a_mixer_may_measure_and_mix_itself(mixer):
+    points, labels = zm.make_crescents(96, random_state=0)
+    mixed, soft = zm.mixed_set(points, labels, mixer)
+    assert not np.array_equal(mixed, points)
+    np.testing.assert_allclose(soft.sum(axis=1), 1)
+    again, _ = zm.mixed_set(points, labels, mixer)
+    np.testing.assert_array_equal(mixed, again)
+    options = {"n_neighbors": 4, "seeds": 1, "progress": False}
+    assert zm.sweep_id(points, mixers=[mixer], **options).rows
+
+
+def test_threads_that_a_mixer_starts_do_not_wait_for_it(tmp_path, monkeypatch):
+    """A stream's threads call its mixer; they wait for each other, not for the mixer outside."""
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(3000, 3)))
+    mapped = np.load(path, mmap_mode="r")
+    monkeypatch.setattr(plan, "holds", lambda *_: False)
+    options = {"n_neighbors": 4, "n_queries": 8, "seeds": 1, "progress": False}
+    inside = zm.sweep_id(mapped, mixers=[swapped], **options).rows[0]["id_mean"]
+
+    def streaming(x, y):
+        found = zm.sweep_id(mapped, mixers=[swapped], **options)
+        return x + found.rows[0]["id_mean"], y
+
+    mixed = apply(streaming, X, Y, generator(), num_classes=3)[0]
+    assert torch.equal(mixed, X + inside)
+
+
+def test_arrays_are_samples_too():
+    def mixer(x, y):
+        return x.numpy() * 2, y.numpy()
+
+    mixed, labels, _ = apply(mixer, X, Y, generator())
+    assert torch.equal(mixed, 2 * X)
+    assert torch.equal(labels, Y)
+
+
+@pytest.mark.parametrize("mixer", [swapped, OnlyWeights(), zm.Mixup()])
+def test_classes_that_no_label_can_have_are_refused(mixer):
+    with pytest.raises(InputError, match=r"holds classes -100 to 2 .*: leave such samples out"):
+        apply(mixer, X, Y.where(Y != 1, -100), generator(), num_classes=3)
+
+
+@pytest.mark.parametrize("mixer", [zm.Mixup(), OnlyWeights(), swapped])
+def test_numbers_to_predict_are_mixed_as_samples_are(mixer):
+    """Numbers are no classes: 0.9 must not become class 0."""
+    mixed, numbers, _ = apply(mixer, X, X[:, 0] * 0.1, generator(), num_classes=3)
+    torch.testing.assert_close(numbers, mixed[:, 0] * 0.1)

@@ -111,7 +111,7 @@ def parts_of(
                 f"the mixer returned lam of shape {tuple(share.shape)} for {len(first)} samples: "
                 "return one number, or one a sample."
             )
-        share = share[:, None].to(first.dtype)
+        share = share.view(-1, *[1] * (first.ndim - 1)).to(first.dtype)
         return x_mixed, share * first + (1 - share) * second, None
     y_mixed = _labels(parts[1], len(y)) if len(parts) > 1 else y
     weights = parts[2] if len(parts) == 3 else None
