@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -232,3 +233,45 @@ def test_settings_of_numpy_types_are_written(digits, tmp_path):
     assert load_training(path).settings["learning_rate"] == np.float32(0.1)
     again = train(digits[0], checkpoint=path, progress=False, resume=True, **settings)
     assert same(done, again)
+
+
+SOURCE = """
+import torch
+
+def halves(x, y, share={share}):
+    return share * x + (1 - share) * x.flip(0), share * y + (1 - share) * y.flip(0)
+
+class Halves:
+    def __init__(self, share):
+        self.share = share
+
+    def __call__(self, x, y):
+        return halves(x, y, self.share)
+"""
+
+
+@pytest.mark.parametrize(
+    "make", [lambda m: m.halves, lambda m: m.Halves(0.5)], ids=["def", "class"]
+)
+def test_a_training_with_a_mixer_of_ones_own_goes_on(digits, tmp_path, monkeypatch, make):
+    """A module that is imported anew gives objects at other addresses, as a new process does."""
+
+    def loaded(share):
+        path = tmp_path / f"version_{share}" / "own_mixer.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(SOURCE.format(share=share))
+        spec = importlib.util.spec_from_file_location("own_mixer", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "own_mixer", module)
+        spec.loader.exec_module(module)
+        return make(module)
+
+    path = tmp_path / "model.safetensors"
+    options = {"epochs": 1, "batch_size": 50, "checkpoint": path, "progress": False}
+    first, again = loaded(0.5), loaded(0.5)
+    done = train(digits[0], mixer=first, **options)
+    assert first is not again
+    assert "0x" not in done.settings["mixer"]
+    assert same(train(digits[0], mixer=again, resume=True, **options), done)
+    with pytest.raises(InputError, match="was begun with mixer="):
+        train(digits[0], mixer=loaded(0.25), resume=True, **options)

@@ -172,3 +172,37 @@ def test_a_mixer_is_fitted_to_the_whole_set_first(digits):
     # The user's object is unchanged: a copy was fitted.
     assert not hasattr(mixer, "X")
     assert same(done, train(training, epochs=2, batch_size=100, progress=False))
+
+
+def four(x, y):
+    """The convention of most published code."""
+    other = torch.randperm(len(x))
+    return 0.7 * x + 0.3 * x[other], y, y[other], 0.7
+
+
+class Buffered(torch.nn.Module):
+    """A module whose buffer is called as a linear mixer's method is."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weights", torch.tensor(0.7))
+
+    def forward(self, x, y):
+        other = torch.randperm(len(x))
+        return torch.lerp(x[other], x, self.weights), torch.lerp(y[other], y, self.weights)
+
+
+class Drawing:
+    """An object that draws weights and is not called."""
+
+    def weights(self, batch_size):
+        return 0.7 * torch.eye(batch_size) + 0.3 * torch.eye(batch_size)[torch.randperm(batch_size)]
+
+
+@pytest.mark.parametrize("mixer", [Buffered(), Drawing()], ids=lambda m: type(m).__name__)
+def test_each_protocol_trains_alike(digits, mixer):
+    """The same mixing as a 4-tuple, a module with a buffer called weights, or by weights alone."""
+    training, _ = digits
+    options = {"epochs": 1, "batch_size": 50, "progress": False}
+    expected, found = (train(training, mixer=m, **options) for m in (four, mixer))
+    assert found.history[0]["loss"] == pytest.approx(expected.history[0]["loss"], rel=1e-4)
