@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.checks import resolve_device
 from zmanifold._base.errors import InputError
 from zmanifold.sweep.cells import Cells, Outcome, Task
@@ -206,6 +207,7 @@ def _kept(_: Cells) -> None:
     """Do nothing: the worker that runs this has fetched the data as its argument."""
 
 
+@ambient_outside()
 def _measure(cells: Cells, task: Task, device: str) -> tuple[list[Outcome], list[str]]:
     """Return the outcomes of a task, and the messages about a lack of memory."""
     from distributed import get_worker
