@@ -115,5 +115,7 @@ def test_all_are_listed():
     taken, own = (set().union(*parts) for parts in zip(*names, strict=True))
     foreign = {n for n in taken - own if n.startswith("_") and not n.startswith("__")}
     listed = {api.name for api in (FUNCTORCH, GAMMA, LINEAR, TRUTH)}
-    # matmul.py builds these names from those of instructions.
-    assert foreign == listed | {"_is_", "_C"}, "list each private API of another package above"
+    # matmul.py builds two of these names from those of instructions. Python documents _replace as a
+    # public method of named tuples.
+    rest = {"_is_", "_C", "_replace"}
+    assert foreign == listed | rest, "list each private API of another package above"

@@ -35,7 +35,7 @@ def test_specifications(text, name, values):
         ("zeta:gamma", "has the part 'gamma' where PARAM=VALUE is expected"),
         ("zeta:=3", "has the part '=3'"),
         ("zeta:gamma=1,gamma=2", "gives gamma twice: give it once, several values as A/B/C"),
-        ("zeta:gamma=1:2", "has the grid '1:2', which is none"),
+        ("zeta:gamma=1:2", "has '1:2', which is not a grid"),
         ("zeta:gamma=3:1:1", "reversed or too fine"),
         ("zeta:gamma=0:1:0", "reversed or too fine"),
         ("zeta:gamma=0:1e5:1e-3", "reversed or too fine"),

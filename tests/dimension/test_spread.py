@@ -71,7 +71,9 @@ def of_every_path(X, indices):
         # Neither compiled code nor a count by it: what a GPU runs.
         patch.setattr(spreading, "_look_on_cpu", spreading._look_by_torch)
         patch.setattr(
-            rule, "_count", lambda p, i, alpha, *out: rule._count_by_signs(p, i, alpha, 2**22, *out)
+            rule,
+            "_count",
+            lambda p, i, alpha, *out: rule._count_by_sign_function(p, i, alpha, 2**22, *out),
         )
         yield rule.fukunaga_olsen(points, rows, alpha=0.05, memory=2**22)
         patch.setattr(rule, "_MOST_COUNTED", 0)

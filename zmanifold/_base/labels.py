@@ -1,4 +1,4 @@
-"""Labels, hard or soft, as codes of classes."""
+"""Hard and soft labels as numbers of classes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Labels:
     Attributes
     ----------
     classes : ndarray of shape (K,)
-        What the codes 0..K-1 stand for, ascending.
+        The classes that the codes 0..K-1 stand for, ascending.
     codes : torch.Tensor of int64, shape (n,)
-        Each sample's class; of a soft label the largest entry, the first of equals.
+        Each sample's class; for a soft label its largest entry, the first of equal ones.
     soft : torch.Tensor of float64, shape (n, K), or None
-        The soft labels, None for hard ones.
+        The soft labels; None for hard ones.
     """
 
     classes: NDArray[Any]
@@ -37,14 +37,14 @@ class Labels:
     soft: Float64[Tensor, "n K"] | None
 
     def distributions(self) -> Float64[Tensor, "n K"]:
-        """Return one distribution over the classes a sample: one-hot for hard labels."""
+        """Return each sample's distribution over the classes; hard labels become one-hot."""
         if self.soft is not None:
             return self.soft
         return torch.nn.functional.one_hot(self.codes, len(self.classes)).double()
 
 
 def as_labels(y: Any, n: int, *, name: str, classes: NDArray[Any] | None = None) -> Labels:
-    """Turn the user's labels into codes of classes.
+    """Check labels and return them as numbers of classes.
 
     Parameters
     ----------
@@ -55,19 +55,20 @@ def as_labels(y: Any, n: int, *, name: str, classes: NDArray[Any] | None = None)
     n : int
         The number of samples.
     name : str
-        What the labels are called in messages.
+        The name of the labels in messages.
     classes : ndarray of shape (K,), optional
         The classes that may occur, ascending; those of `y` by default.
 
     Returns
     -------
     Labels
-        On the CPU.
+        The labels, on the CPU.
 
     Raises
     ------
     InputError
-        If `y` has another shape or type, a row is no distribution, or a label is no class.
+        If `y` has another shape or type, a row of soft labels is not a distribution, or a label is
+        not among `classes`.
 
     Examples
     --------
@@ -136,13 +137,13 @@ def entropy(distributions: Float64[Tensor, "n K"]) -> Float64[Tensor, " n"]:
     >>> entropy(torch.tensor([[0.5, 0.5], [0.0, 1.0]]).double())
     tensor([0.6931, 0.0000], dtype=torch.float64)
     """
-    # A row that sums to a little more than 1 must not give less than nothing, or -0.
+    # The entropy of a row with an entry a little above 1 would be negative, or -0.
     sums: Tensor = torch.special.entr(distributions).sum(dim=1)
     return sums.clamp_(min=0).abs_()
 
 
 def name_some(classes: NDArray[Any]) -> str:
-    """List classes for a message, the middle of many left out.
+    """Return classes as a text for messages; of many, the middle is left out.
 
     Examples
     --------
@@ -156,7 +157,7 @@ def name_some(classes: NDArray[Any]) -> str:
 
 
 def _of_one_type(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Turn an array of Python objects into one of strings or integers."""
+    """Convert an array of Python objects to strings or integers."""
     import pandas as pd
 
     missing = np.flatnonzero(pd.isna(array))
@@ -197,7 +198,7 @@ def _as_soft(
             "one column a class: give an array of shape (n, classes)."
         )
     soft = torch.from_numpy(array.astype(np.float64))
-    # Not `soft < 0`: NaN is refused, too.
+    # `soft >= 0` is false for NaN, which is refused, too.
     wrong = ~((soft >= 0).all(dim=1) & ((soft.sum(dim=1) - 1).abs() <= tolerance))
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])

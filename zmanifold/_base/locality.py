@@ -1,4 +1,4 @@
-"""An order of visiting neighbourhoods in which most of their points are in the cache."""
+"""An order of neighbourhoods in which most of their points are still in the cache."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ __all__ = ["walk"]
 
 _kernel = kernel()
 
-# Up to so many bytes of points are in a CPU's cache in any order.
+# Points of up to this number of bytes are in a CPU's cache in any order.
 _CACHE_BYTES = 4 * 2**20
 
 
-# From a row all of whose list has been visited, a walk looks back so far for one that is left.
+# At a row whose whole list has been visited, the walk looks back this number of steps for a list
+# with a row left.
 _STEPS_BACK = 64
 
 
 def walk(
     lists: Shaped[np.ndarray, "q c"], points: Float[np.ndarray, "n d"]
 ) -> Int64[np.ndarray, " q"]:
-    """Return an order in which queries share points with those before them.
+    """Return an order of the queries in which each shares points with those before it.
 
-    From each row it goes to one of its list, as long as one is left, and so most of the points
-    that a query needs are in the cache from the last one. Where the lists are not those of all
-    points, or the cache holds these anyway, the order is that of the rows.
+    From each row the walk goes to an unvisited one of its list, if there is one, so that most of
+    the points that a query needs are in the cache from the last query. If the lists are not those
+    of all points, or all points fit into the cache, the order is that of the rows.
 
     Parameters
     ----------
     lists : ndarray of int, shape (q, c)
-        Row numbers of points for each query; -1 is none.
+        Row numbers of points for each query; -1 stands for no point.
     points : ndarray of shape (n, d)
         The points.
 

@@ -1,4 +1,4 @@
-"""Names of files, columns and classes, which come from anywhere, made fit to be shown."""
+"""Names of files, columns and classes as text that is safe to show."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["listed", "readable"]
 
 
 def readable(name: str) -> str:
-    r"""Escape what a terminal, a table or UTF-8 cannot hold as it stands.
+    r"""Escape the characters of a name that are not printable.
 
-    Control characters would steer a terminal. A byte of a file's name that is not UTF-8 is a lone
-    surrogate in Python, which no output can encode.
+    Control characters in a name could control the terminal that shows it. Bytes of a file name that
+    are not UTF-8 are lone surrogates in Python, which no output can encode.
 
     Examples
     --------
@@ -26,14 +26,14 @@ def readable(name: str) -> str:
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    # As os.fsdecode stores the byte 0x80..0xff of a name.
+    # os.fsdecode stores the byte 0x80..0xff of a name that is not UTF-8 as such a surrogate.
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """List names for a sentence, the middle of many left out, each short and readable.
+    """Return names as one text, each shortened and readable, without the middle ones of many.
 
     Examples
     --------

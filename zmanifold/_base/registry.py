@@ -1,9 +1,9 @@
-"""What a wing offers by name: read from each class's own description, without importing it.
+"""Registries of mixers, estimators and measures by name.
 
-A class that is offered has a literal class attribute ``names``, a mapping of each of its names to
-the parameters that the name presets, and a numpydoc docstring. The package's own classes are found
-through the lines of their wing's stub and read as text, so that help and listings wait for no
-numerical library. Other packages register their classes when they are imported.
+A registered class has a literal class attribute ``names``, which maps each of its names to the
+parameters that the name presets, and a numpydoc docstring. The package's own classes are those that
+the stub of their wing exports. Their source is parsed, not imported, so that help and listings need
+no numerical library. Other packages register their classes when they are imported.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _PARAMETER = re.compile(r"^(\w+(?:, \w+)*) : (.*)\n((?:    .*\n|\n)*)", re.MULTI
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of what is offered.
+    """A parameter of a registered class.
 
     Attributes
     ----------
     name : str
-        As it is called in Python and in ``NAME:PARAM=VALUE``.
+        Its name in Python and in ``NAME:PARAM=VALUE``.
     default : object
-        Its default; `inspect.Parameter.empty` where it must be given.
+        Its default; `inspect.Parameter.empty` if it must be given.
     description : str
-        What it is, with its range.
+        Its meaning and range.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Parameter:
 
     @property
     def required(self) -> bool:
-        """Whether it has no default."""
+        """Whether the parameter has no default."""
         return self.default is inspect.Parameter.empty
 
     def __str__(self) -> str:
@@ -59,22 +59,22 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Info:
-    """What help, listings and tables say of one name.
+    """The description of a name in help, listings and tables.
 
     Attributes
     ----------
     name : str
         The name.
     summary : str
-        One sentence.
+        The first sentence of the class's docstring.
     parameters : tuple of Parameter
-        Those that the name leaves free.
+        The parameters that the name does not preset.
     kind : str
-        What the class says of itself under ``kind``.
+        The class attribute ``kind``.
     reference : str
-        The paper, or nothing.
+        The first reference of the docstring, or "".
     presets : mapping
-        The parameters that the name sets.
+        The parameters that the name presets.
     source : str
         Module and class.
     """
@@ -90,7 +90,7 @@ class Info:
 
 @dataclass(frozen=True)
 class _Description:
-    """A class as its source or the class itself describes it."""
+    """The description of a class, from its source or from the class itself."""
 
     source: str
     doc: str
@@ -102,16 +102,17 @@ Offered = TypeVar("Offered", bound=Info)
 
 
 class Registry(Generic[Offered]):
-    """The names that one wing offers.
+    """The names of a wing.
 
     Parameters
     ----------
     package : str
         The wing, "zmanifold.mixers".
     what : str
-        What a name stands for, for messages.
+        What a name stands for, for messages: "mixer".
     info : type
-        `Info`, or a subclass whose further fields are class attributes of the same name.
+        `Info`, or a subclass of it; its further fields are read from class attributes of the same
+        names.
     """
 
     def __init__(self, package: str, what: str, info: type[Offered]) -> None:
@@ -119,12 +120,12 @@ class Registry(Generic[Offered]):
         self._registered: dict[str, tuple[Offered, Callable[..., Any]]] = {}
 
     def register(self, offered: Any) -> Any:
-        """Offer a class of one's own; also a decorator.
+        """Register a class; also a decorator.
 
         Raises
         ------
         InputError
-            If it has no ``names``, or one of them is taken.
+            If the class has no ``names``, or one of them is taken.
         """
         names = getattr(offered, "names", None)
         if not isinstance(names, Mapping) or not names:
@@ -141,17 +142,17 @@ class Registry(Generic[Offered]):
         return offered
 
     def available(self) -> list[Offered]:
-        """List what can be named: the package's own, then those of plugins."""
+        """List the names: the package's own, then those of plugins."""
         load_plugins()
         return [*self._ours.values(), *(info for info, _ in self._registered.values())]
 
     def find(self, name: str) -> tuple[Offered, Callable[..., Any]]:
-        """Return what a name stands for and the class that makes it.
+        """Return the description of a name, and its class.
 
         Raises
         ------
         InputError
-            If nothing has that name; the message names the nearest.
+            If the name is unknown; the message suggests the most similar one.
         """
         ours = self._ours
         if name not in ours:
@@ -163,12 +164,12 @@ class Registry(Generic[Offered]):
         return ours[name], getattr(importlib.import_module(module), attribute)
 
     def make(self, name: str, parameters: Mapping[str, Any]) -> Any:
-        """Make what a name stands for.
+        """Make an object of the class that a name stands for.
 
         Raises
         ------
         InputError
-            If the name or a parameter is unknown, or a value out of its range.
+            If the name or a parameter is unknown, or a value is out of its range.
         """
         info, factory = self.find(name)
         known = [parameter.name for parameter in info.parameters]
@@ -219,10 +220,10 @@ class Registry(Generic[Offered]):
 
 
 def fitting_name(thing: Any) -> str | None:
-    """Return the name under which an object's class offers it; None if it offers none.
+    """Return the name of an object; None if its class has no ``names``.
 
-    Of several names it is the one that presets most of the values that the object has; the first
-    where no name fits.
+    If the class has several names, it is the one that presets most of the object's own values. If
+    none of them fits, it is the first.
 
     Examples
     --------
@@ -244,12 +245,12 @@ def fitting_name(thing: Any) -> str | None:
 
 @cache
 def load_plugins() -> None:
-    """Import the modules that offer more: entry points "zmanifold.plugins", $ZMANIFOLD_PLUGINS.
+    """Import the plugins: entry points of the group "zmanifold.plugins", and $ZMANIFOLD_PLUGINS.
 
     Raises
     ------
     InputError
-        If one cannot be imported.
+        If a plugin cannot be imported.
 
     Examples
     --------
@@ -272,7 +273,7 @@ def load_plugins() -> None:
 
 @cache
 def _exported(package: str) -> tuple[_Description, ...]:
-    """Read the classes with ``names`` that a wing's stub exports, in the order of its lines."""
+    """Return the classes with ``names`` that a wing's stub exports, in the order of its lines."""
     folder = Path(__file__).parents[1] / package.removeprefix("zmanifold.").replace(".", "/")
     found: list[_Description] = []
     for line in ast.parse((folder / "__init__.pyi").read_text(encoding="utf-8")).body:
@@ -318,7 +319,7 @@ def _literal(node: ast.expr | None) -> Any:
 
 
 def _described(offered: Any) -> _Description:
-    """Describe a class at hand; of a function the parameters after the samples and labels."""
+    """Describe an imported class or function."""
     parameters = {
         name: parameter.default
         for name, parameter in inspect.signature(offered).parameters.items()
@@ -330,12 +331,12 @@ def _described(offered: Any) -> _Description:
 
 
 def _sections(doc: str) -> dict[str, str]:
-    """Split a numpydoc docstring at its underlined headings; what comes first has none."""
+    """Return the sections of a numpydoc docstring by their headings; the first heading is ""."""
     parts = re.split(r"^(\w+)\n-{3,}\n", doc + "\n", flags=re.MULTILINE)
     return {"": parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def _reference(text: str) -> str:
-    """Return the first reference in one line, without its mark."""
+    """Return the first reference as one line, without its number."""
     first = re.split(r"^\.\. \[", text, flags=re.MULTILINE)[1:2]
     return " ".join(first[0].split("]", 1)[-1].split()) if first else ""

@@ -1,4 +1,4 @@
-"""Magnitudes of points, and the powers of two that bring them to where squares are safe."""
+"""Scaling by powers of two, so that squares neither overflow nor underflow."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from torch import Tensor
 
 __all__ = ["centred_in_float32", "largest_magnitude", "rescaled", "scale_exponent", "shifted"]
 
-# Up to here a sum of squares stays far from overflow and underflow.
+# Points with magnitudes of 2**-50 to 2**50 (float32) need no scaling: their sums of squares are far
+# from overflow and underflow.
 _SAFE_EXPONENT = {torch.float32: 50, torch.float64: 300}
 
-# Scaled sets are as large as squares allow, so that squares of much smaller differences keep their
-# digits, too.
+# Scaled sets get magnitudes of about 2**480, near the largest whose squares do not overflow: the
+# squares of much smaller differences then do not underflow.
 _SCALED_EXPONENT = 480
 
 
 def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], ...], int]:
-    """Bring extreme magnitudes back to where squares neither overflow nor vanish.
+    """Scale sets of extreme magnitude so that squares neither overflow nor underflow.
 
     Parameters
     ----------
@@ -29,10 +30,10 @@ def rescaled(*sets: Float[Tensor, "_ d"]) -> tuple[tuple[Float[Tensor, "_ d"], .
     Returns
     -------
     scaled : tuple of torch.Tensor
-        points * 2**-exponent, float64 where that was needed, else the sets themselves. Squares
-        of differences below 2**-511 (of scaled points) underflow all the same.
+        points * 2**-exponent in float64, or the sets themselves for an exponent of 0. Squares of
+        differences of scaled points below 2**-511 still underflow.
     exponent : int
-        0 for ordinary data. A power of two changes no digit, so distances and eigenvalues
+        0 for ordinary data. A power of two changes no digit, so that distances and eigenvalues
         scale back exactly.
 
     Examples
@@ -74,7 +75,7 @@ def shifted(points: Float[Tensor, "n d"], exponent: int) -> Float[Tensor, "n d"]
     """
     if exponent == 0:
         return points
-    # Two steps: 2**-exponent itself is not a float64 where the data is denormal.
+    # In two steps, because 2**-exponent is not a float64 if the data is subnormal.
     half = exponent // 2
     return points.double() * 2.0**-half * 2.0 ** (half - exponent)
 
@@ -82,8 +83,9 @@ def shifted(points: Float[Tensor, "n d"], exponent: int) -> Float[Tensor, "n d"]
 def centred_in_float32(*sets: Float[Tensor, "_ d"]) -> list[Float32[Tensor, "_ d"]]:
     """Centre and scale sets in float64 by the first of them, then round them to float32.
 
-    Rounding is then relative to the spread, not to the distance from the origin: for libraries that
-    compute in float32. A power of two brings the first set's largest magnitude to at most 1.
+    For libraries that compute in float32: rounding is then relative to the spread of the points,
+    not to their distance from the origin. A power of two brings the first set's largest magnitude
+    to at most 1.
 
     Parameters
     ----------
@@ -93,18 +95,19 @@ def centred_in_float32(*sets: Float[Tensor, "_ d"]) -> list[Float32[Tensor, "_ d
     Returns
     -------
     list of torch.Tensor
-        Their distances are those of the sets over one number. What lies beyond 2**127 of the first
-        set's extent is infinite.
+        The sets, less one point and over one power of two. Values beyond 2**127 times the first
+        set's extent are infinite.
 
     Examples
     --------
     >>> import torch
     >>> from zmanifold._base.scaling import centred_in_float32
-    >>> centred_in_float32(torch.tensor([[1e9 + 1], [1e9 + 3]]).double())
+    >>> centred_in_float32(torch.tensor([[1e9 + 1], [1e9 + 3]], dtype=torch.float64))
     [tensor([[-0.5000],
             [ 0.5000]])]
     """
-    # Less one of them first: the mean of large numbers that are nearly equal rounds like these.
+    # One point is subtracted first: the mean of points far from the origin would be rounded like
+    # these.
     origin = sets[0][0].double()
     moved = [points.double() - origin for points in sets]
     centre = moved[0].mean(dim=0)
@@ -115,7 +118,7 @@ def centred_in_float32(*sets: Float[Tensor, "_ d"]) -> list[Float32[Tensor, "_ d
 
 
 def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
-    """Return the largest absolute value, NaN if there is a NaN, without a temporary.
+    """Return the largest absolute value, or NaN if there is one, without a temporary array.
 
     Examples
     --------
@@ -125,7 +128,8 @@ def largest_magnitude(points: Float[Tensor, "n d"]) -> float:
     3.0
     """
     if points.device.type == "cpu" and points.dtype != torch.bfloat16:
-        # NumPy leaves no threads behind that wait for more work and hold up those of a search.
+        # NumPy computes in this thread. torch's threads would wait for more work for a while, and
+        # slow down those of a search.
         array = points.numpy()
         low, high = array.min(), array.max()
     else:

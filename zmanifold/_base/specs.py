@@ -1,7 +1,7 @@
-"""NAME[:PARAM=VALUE[,...]]: what the command line, sweeps and the audit call a mixer or estimator.
+"""Specifications of mixers, estimators and measures as text: NAME[:PARAM=VALUE[,...]].
 
-A value is a number, true, false, none or a word; several values make a grid: START:STOP:STEP with
-both ends in, or A/B/C.
+A value is a number, true, false, none or a word. Several values are a grid: START:STOP:STEP, which
+includes both ends, or A/B/C.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from zmanifold._base.registry import Registry
 
 __all__ = ["MOST_VALUES", "make_all", "parse_grid", "parse_spec", "read_range"]
 
+# The largest number of values in a grid: a finer one is a typing error.
 MOST_VALUES = 10_000
 _WORDS = {"true": True, "false": False, "none": None}
 _RULE = (
@@ -32,7 +33,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, list[Any]]]:
     Raises
     ------
     InputError
-        If a part is no ``PARAM=VALUE``, or a grid is reversed or too fine.
+        If a part is not ``PARAM=VALUE``, or a grid is reversed or too fine.
 
     Examples
     --------
@@ -58,7 +59,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, list[Any]]]:
 
 
 def parse_grid(value: str, spec: str) -> list[Any]:
-    """Read one value, START:STOP:STEP, or A/B/C; `spec` is named in messages.
+    """Read one value, START:STOP:STEP, or A/B/C; messages name `spec`.
 
     Examples
     --------
@@ -71,19 +72,21 @@ def parse_grid(value: str, spec: str) -> list[Any]:
     try:
         values = read_range(value)
     except ValueError:
-        raise InputError(f"{spec!r} has the grid {value!r}, which is none: {_RULE}.") from None
+        raise InputError(f"{spec!r} has {value!r}, which is not a grid: {_RULE}.") from None
     if not values:
         raise InputError(f"{spec!r} has the grid {value!r}, reversed or too fine: {_RULE}.")
     return values
 
 
 def read_range(text: str) -> list[float]:
-    """Read START:STOP:STEP, both ends in; nothing if it is reversed, too fine or too far out.
+    """Read START:STOP:STEP, which includes both ends.
+
+    The result is empty if the range is reversed, too fine, or has numbers of a million or more.
 
     Raises
     ------
     ValueError
-        If it is not three numbers.
+        If the text is not three numbers.
 
     Examples
     --------
@@ -95,27 +98,28 @@ def read_range(text: str) -> list[float]:
     in_range = max(abs(start), abs(stop), step) < 1e6 and step >= 1e-6
     if not (in_range and start <= stop) or stop - start >= step * MOST_VALUES:
         return []
-    # A step that misses the end by rounding alone still reaches it.
+    # 1e-9 covers the rounding of steps, so that the end is included.
     count = int((stop - start) / step + 1e-9) + 1
     return [round(start + i * step, 10) for i in range(count)]
 
 
 def make_all(registry: Registry[Any], texts: Iterable[str], **defaults: Any) -> list[Any]:
-    """Make what specifications name, a grid's values one after the other.
+    """Make the objects that specifications describe.
 
     Parameters
     ----------
     registry : Registry
-        The wing's names.
+        The names of a wing.
     texts : iterable of str
-        ``NAME[:PARAM=VALUE[,...]]``, or ``module.Name[:...]`` for one's own.
+        ``NAME[:PARAM=VALUE[,...]]``, or ``module.Name[:...]`` for a class that is not registered.
     **defaults
-        A value, or a list of them, for parameters that the text does not give, where they exist.
+        Values, or lists of values, for parameters that a text does not give; a class without such a
+        parameter ignores them.
 
     Returns
     -------
     list
-        One object a combination of values.
+        One object for each combination of values, in their order.
     """
     made = []
     for text in texts:
@@ -135,7 +139,7 @@ def _maker(
         info, _ = registry.find(name)
         return partial(registry.make, name), {parameter.name for parameter in info.parameters}
     module, _, attribute = name.rpartition(".")
-    # As for `python -m`: a module beside the data is found, by worker processes, too.
+    # As with `python -m`, modules in the working folder are found, also by worker processes.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:

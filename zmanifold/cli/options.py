@@ -1,4 +1,4 @@
-"""Options that several commands share, and the text of options turned into numbers."""
+"""Options that several commands share, and functions that parse them."""
 
 from __future__ import annotations
 
@@ -36,33 +36,33 @@ __all__ = [
     "resumable",
 ]
 
-Alpha = Annotated[float, typer.Option(help="mixup's strength α.")]
+Alpha = Annotated[float, typer.Option(help="Strength α of mixup.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of data sets; $ZMANIFOLD_DATA is searched, too.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 MemoryLimit = Annotated[
-    str | None, typer.Option(help="Working memory above the data: 512MiB, 2GiB...")
+    str | None, typer.Option(help="Working memory besides the data: 512MiB, 2GiB...")
 ]
 NMix = Annotated[
     int | None, typer.Option(help="Samples that ζ-mixup mixes; the whole batch by default.")
 ]
 
 LabelColumn = Annotated[
-    str | None, typer.Option(help="Of a table: the column of labels, by name or position.")
+    str | None, typer.Option(help="For tables: the column of labels, by name or position.")
 ]
 Features = Annotated[
     str | None,
-    typer.Option(help="Of a table: the columns of the points, A,B,C or positions START:STOP."),
+    typer.Option(help="For tables: the columns of the points, A,B,C or positions START:STOP."),
 ]
-ArrayX = Annotated[str | None, typer.Option("--x", help="Of an .npz file: the array of points.")]
-ArrayY = Annotated[str | None, typer.Option("--y", help="Of an .npz file: the array of labels.")]
+ArrayX = Annotated[str | None, typer.Option("--x", help="For .npz files: the array of points.")]
+ArrayY = Annotated[str | None, typer.Option("--y", help="For .npz files: the array of labels.")]
 Header = Annotated[
     bool | None,
-    typer.Option("--header/--no-header", help="Of a table: whether its first line has names."),
+    typer.Option("--header/--no-header", help="For tables: whether the first line has names."),
 ]
 Resize = Annotated[
-    str | None, typer.Option(help="Of a folder of images: HxW that all are brought to.")
+    str | None, typer.Option(help="For folders of images: the size HxW to resize all to.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
@@ -70,7 +70,7 @@ _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def named(available: Callable[[], Iterable[Info]]) -> str:
-    """List the names that a wing offers, for a help text; it waits for no numerical library.
+    """Return the names of a wing as a help text, without importing a numerical library.
 
     Examples
     --------
@@ -82,15 +82,15 @@ def named(available: Callable[[], Iterable[Info]]) -> str:
     try:
         return ", ".join(info.name for info in available())
     except InputError as error:
-        # Of a plugin that cannot be imported: each command says so when it needs a name.
+        # A plugin cannot be imported. Help goes on; a command that needs a name reports it.
         return f"(not all known: {error})"
 
 
 @contextlib.contextmanager
 def resumable(out: Path | None, keeps: str, ending: str | None = None) -> Iterator[None]:
-    """Note on Ctrl-C, SIGTERM or a full disk what is kept and how the run goes on.
+    """Add to Ctrl-C, SIGTERM or a full disk which file keeps the results, and how to resume.
 
-    The kept file is the output, or the one with another ending beside it.
+    That file is the output, or the file beside it with another ending.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def resumable(out: Path | None, keeps: str, ending: str | None = None) -> Iterat
 
 
 def parse_list(text: str) -> list[str]:
-    """Split at commas.
+    """Return the items of a list separated by commas.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def parse_list(text: str) -> list[str]:
 
 
 def parse_gammas(text: str) -> list[float]:
-    """Read START:STOP:STEP (both ends in) or a list.
+    """Read START:STOP:STEP, which includes both ends, or a list.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def parse_integers(option: str, text: str) -> list[int]:
 
 
 def parse_bytes(text: str) -> int:
-    """Read a size in bytes, with a binary unit.
+    """Read a number of bytes with a binary unit.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def reading_options(
     header: bool | None,
     resize: str | None,
 ) -> dict[str, Any]:
-    """Return the options that concern reading as `load_dataset` takes them.
+    """Return the options on reading files as arguments of `load_dataset`.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Data sets by name, by file or made from a formula: points, labels, image shape, class names.
+"""Data sets by name, from files and folders, or generated.
 
-A name or a path comes in, a `Dataset` goes out. Open `load` first: it asks `named` for the sets
-that have names and `formats` for files and folders, where each file format is one file; `manifolds`
-makes the synthetic sets.
+A name or a path comes in; a `Dataset` goes out: points, labels, image shape, class names, and what
+the file was read as. Open `load` first: it asks `named` for sets that have names and `formats` for
+files and folders, where each format is one file. `manifolds` generates the synthetic sets.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Arrays of any shape as rows of points, and which of their axes are those of images."""
+"""Arrays of any shape as rows of points; the axes of images."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["as_flat"]
 
 Array = NDArray[Any]
 
-# Grey, colour, colour with transparency.
+# The numbers of channels of images: grey, colour, colour with transparency.
 _CHANNELS = (1, 3, 4)
 
 
 def as_flat(contents: Contents, name: str) -> tuple[Array, tuple[int, ...] | None, tuple[str, ...]]:
-    """Return points (n, d), the shape of an image where a point is one, and notes on its axes.
+    """Return points (n, d), the shape of an image if points are images, and notes on the axes.
 
     Raises
     ------
     InputError
-        If the values are no finite numbers, the shape does not fit, or axes cannot be told apart.
+        If values are not finite numbers, the shape does not fit, or two axes may be the channels.
     """
-    # A mapped array keeps its class: its values stay where they are, in the file's own type.
+    # A mapped array keeps its class: its values stay in the file, in the file's own type.
     x = contents.x if isinstance(contents.x, np.ndarray) else as_array(contents.x, f"{name}: x")
     shape = contents.image_shape
     notes: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ def as_flat(contents: Contents, name: str) -> tuple[Array, tuple[int, ...] | Non
 
 
 def _channels_first(x: Array, name: str) -> tuple[Array, tuple[str, ...]]:
-    """Bring the channels of images before their rows and columns."""
+    """Move the channels of images before their rows and columns."""
     if x.ndim != 4:
         sizes = " x ".join(map(str, x.shape[1:]))
         return x, (f"images of {sizes}" + " in grey" * (x.ndim == 3),)
@@ -70,10 +70,10 @@ def _channels_first(x: Array, name: str) -> tuple[Array, tuple[str, ...]]:
 
 
 def _is_last(first: int, middle: int, last: int, name: str) -> bool:
-    """Tell whether the last axis holds the channels rather than the first."""
+    """Tell whether the last axis holds the channels, not the first."""
     may_be_first, may_be_last = first in _CHANNELS, last in _CHANNELS
     if may_be_first and may_be_last and first != last:
-        # Images are square more often than not.
+        # Both may be the channels. Most images are square: the other two axes are then equal.
         if middle == last:
             return False
         if first == middle:

@@ -1,4 +1,4 @@
-"""Labels as files hold them, as classes or as soft labels."""
+"""Labels of files as hard or as soft labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def as_classes(
 ) -> tuple[Array | None, tuple[str, ...] | None, tuple[str, ...]]:
     """Return the labels of n points, the names of their classes, and notes.
 
-    The same class has the same name whatever type its labels have: 1.0, 1 and "1", text and bytes.
+    A class has the same name for every type of its labels: 1.0, 1 and "1", text and bytes.
 
     Returns
     -------
@@ -30,12 +30,12 @@ def as_classes(
         Hard labels 0..K-1, or soft ones.
     class_names : tuple of str or None
     notes : tuple of str
-        What the shape of the labels was taken for.
+        What the labels were read as.
 
     Raises
     ------
     InputError
-        If there is not one label a point, or a label is missing or no class.
+        If there is not one label a point, a label is missing, or a label is not one of the classes.
     """
     if contents.y is None:
         return None, None, ()
@@ -72,14 +72,14 @@ def _is_one_hot(y: Array) -> bool:
 
 
 def _hard_labels(y: Array, name: str) -> tuple[Array, Array]:
-    """Return the classes and each sample's code, of numbers that are no integers, too."""
+    """Return the classes and each sample's class number, for floats, text and bytes, too."""
     if y.dtype.kind == "S":
         y = _as_text(y, name)
     if y.dtype.kind == "U" and not _is_text(y):
         raise InputError(f"{name} holds labels that are no text: save them again.")
     if y.dtype.kind == "f":
         return _of_floats(y, name)
-    # Texts stay objects: as one array each would take the room of the longest.
+    # Texts stay Python objects: in a NumPy array of text each would be as large as the longest.
     if y.dtype.kind == "O" and all(isinstance(c, str) for c in y):
         return np.unique(y, return_inverse=True)
     labels = as_labels(y, len(y), name=name)
@@ -91,7 +91,7 @@ def _of_floats(y: Array, name: str) -> tuple[Array, Array]:
         row = int(np.flatnonzero(~np.isfinite(y))[0])
         raise InputError(f"{name} holds {y[row]} as label in row {row}: remove such samples.")
     classes, codes = np.unique(y, return_inverse=True)
-    # Up to 2**53 a float is the whole number that it shows.
+    # Below 2**53 every whole number is a float64, so that the conversion to int64 is exact.
     if (classes == classes.round()).all() and (np.abs(classes) < 2.0**53).all():
         classes = classes.astype(np.int64)
     return classes, codes
@@ -105,6 +105,6 @@ def _as_text(y: Array, name: str) -> Array:
 
 
 def _is_text(array: Array) -> bool:
-    """Tell whether an array of text holds characters only: a file can hold any numbers there."""
+    """Tell whether an array of text holds valid characters: a damaged file may hold any numbers."""
     codes = np.ascontiguousarray(array).view(array.dtype.str[:1] + "u4")
     return bool(((codes < 0xD800) | ((codes > 0xDFFF) & (codes <= 0x10FFFF))).all())

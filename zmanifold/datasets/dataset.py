@@ -1,4 +1,4 @@
-"""A data set, and parts of one."""
+"""The `Dataset`: points with labels, and how to take parts of it."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Dataset:
     Attributes
     ----------
     points : ndarray of float32 or float64, shape (n, d)
-        One flattened sample a row; images in [0, 1]. Of a large .npy file a memory map, in the
+        One flattened sample a row; images in [0, 1]. A large .npy file is a memory map, in the
         file's own type.
     labels : ndarray of int64, shape (n,), or of float, shape (n, K), or None
-        Classes 0..K-1, or soft labels, where the source has labels.
+        Classes 0..K-1, or soft labels; None if the source has no labels.
     image_shape : tuple of int or None
         (channels, height, width) for images: ``points.reshape(-1, *image_shape)``.
     class_names : tuple of str or None
-        Names of the classes, where the source has them.
+        Names of the classes, if the source has them.
     name : str
-        What the set is called in tables.
+        The name of the set in tables.
     read : Reading or None
-        What its file or folder was taken for: header, index, features, labels, what was skipped.
+        What its file or folder was read as: header, index, features, labels, what was skipped.
 
     Examples
     --------
@@ -58,14 +58,14 @@ class Dataset:
     read: Reading | None = None
 
     def named_labels(self) -> Array:
-        """Return labels under the names that they have in their source.
+        """Return labels by their names in the source.
 
-        Two files may number the same classes otherwise; their names are the same.
+        Two files may number the same classes differently; the names are the same.
 
         Returns
         -------
         ndarray of shape (n,) or (n, K)
-            Names, where the set has them; soft labels, and numbers without names, as they are.
+            Names if the classes have them; else hard labels as they are. Soft labels as they are.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Dataset:
         return np.asarray(self.class_names)[self.labels]
 
     def read_as_dict(self) -> dict[str, Any] | None:
-        """Return what `read` holds, ready for the settings of a result.
+        """Return `read` as a dictionary for the settings of a result.
 
         Examples
         --------
@@ -104,13 +104,13 @@ def comparable_labels(train: Dataset, test: Dataset) -> tuple[Array, Array]:
     Parameters
     ----------
     train, test : Dataset
-        Hard labels go by their names. Where those of `train` are soft, the names of the classes
-        of `test` are the numbers of its columns.
+        Hard labels are compared by their names. If the labels of `train` are soft, the names of the
+        classes of `test` are the numbers of the columns of these.
 
     Returns
     -------
     train_y, test_y : ndarray of shape (n,) or (n, K)
-        What `zmanifold.vicinity` takes.
+        Labels for `zmanifold.vicinity`.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def comparable_labels(train: Dataset, test: Dataset) -> tuple[Array, Array]:
     train_y, test_y = train.named_labels(), test.named_labels()
     truths = [{*y.tolist()} <= {"False", "True"} for y in (train_y, test_y) if y.ndim == 1]
     if any(truths) and not all(truths):
-        # Truth values are the classes 0 and 1 of the other set, unless that has such names, too.
+        # One set has truth values: they stand for the classes 0 and 1 of the other.
         train_y, test_y = map(_truth_as_number, (train_y, test_y))
     if train_y.ndim == 1 or test_y.ndim == 2:
         return train_y, test_y
@@ -152,21 +152,21 @@ def _truth_as_number(names: Array) -> Array:
 def hold_out(
     dataset: Dataset, n_train: int, *, random_state: Any = None
 ) -> tuple[Dataset, Dataset]:
-    """Cut a labelled data set in two, each class in proportion.
+    """Split a labelled data set in two, stratified by class.
 
     Parameters
     ----------
     dataset : Dataset
-        With hard labels.
+        A data set with hard labels.
     n_train : int
-        How many samples the first part gets; the others make the second.
+        The number of samples in the first part; the others are the second part.
     random_state : int, RandomState or None, default=None
         Source of randomness.
 
     Returns
     -------
     train, test : Dataset
-        Each in the order of the original.
+        The parts, each in the order of the original.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def hold_out(
 
 
 def draw(dataset: Dataset, count: int, rng: np.random.RandomState) -> Dataset:
-    """Return so many samples, drawn without replacement, in the order of the original."""
+    """Return `count` samples, drawn without replacement, in the order of the original."""
     n = len(dataset.points)
     if count > n:
         raise InputError(
@@ -220,7 +220,7 @@ def draw(dataset: Dataset, count: int, rng: np.random.RandomState) -> Dataset:
 
 
 def take(dataset: Dataset, rows: Array) -> Dataset:
-    """Return the samples of some rows; those of a mapped array are read into memory."""
+    """Return the samples of some rows; samples of a mapped array are read into memory."""
     labels = None if dataset.labels is None else dataset.labels[rows]
     points = dataset.points[rows]
     if is_mapped(dataset.points):
@@ -229,7 +229,7 @@ def take(dataset: Dataset, rows: Array) -> Dataset:
 
 
 def flat_images(pixels: UInt8[np.ndarray, "n c h w"], source: Path) -> Float32[np.ndarray, "n d"]:
-    """Turn 8-bit images into rows in [0, 1].
+    """Return 8-bit images as rows of values in [0, 1].
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Data sets by name or by path: what to read, and what was read as a `Dataset`."""
+"""Loading data sets by name or by path."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set by its name, or the user's own from a file or folder.
 
-    What a file or folder was taken for stands in the data set's `read`.
+    The data set's `read` says what a file or folder was read as.
 
     Parameters
     ----------
@@ -77,24 +77,25 @@ def load_dataset(
         - a folder of images, one folder a class; where it holds "train" and "test" folders (or
           "training", "val", "valid", "validation"), those are the splits.
     split : {"train", "test"}, default="train"
-        Which part, where the source has two; a source without parts is all "train".
+        The part to load, if the source has two; a source without parts is all "train".
     n_samples : int, optional
-        Generate so many points, or draw so many without replacement. All by default.
+        The number of points to generate, or of samples to draw without replacement. By default
+        all samples of a source, or the generator's own number.
     data_dir : path, optional
-        A folder to look in before the others.
+        A folder to search before the others.
     random_state : int, RandomState or None, default=None
         Source of randomness for generating and drawing.
     label_column : str or int, optional
-        Of a table: the column of labels, by its name or position.
+        For tables: the column of labels, by its name or position.
     features : str or sequence of str or int, optional
-        Of a table: the columns of the points, by names, positions or ranges of positions: "a,b,c",
+        For tables: the columns of the points, by names, positions or ranges of positions: "a,b,c",
         ["a", 3], "0:64".
     x, y : str, optional
-        Of an .npz file: the names of the arrays of points and of labels.
+        For .npz files: the names of the arrays of points and of labels.
     header : bool, optional
-        Of a table in text: whether its first line names the columns.
+        For tables in text: whether the first line names the columns.
     resize : tuple of int, optional
-        Of a folder of images: (height, width) that all images are brought to.
+        For folders of images: the (height, width) that all images are resized to.
 
     Returns
     -------
@@ -105,11 +106,11 @@ def load_dataset(
     ------
     InputError
         If the name is unknown, files are missing (the message names the places searched and how
-        to get them), a file does not hold what it should, or an option is not for such a source.
-        Only regular files are read, and nothing is ever unpickled. What is compressed, a folder of
-        images included, may unpack to 64 MiB or 200 times its size, whichever is more; an image
-        may have 2**24 pixels. Parquet files and images are decoded in a child process: one
-        that ends its decoder, or takes more memory or time than its size allows, is refused, too.
+        to get them), the content of a file does not suit its format, or an option does not apply to
+        the source. Only regular files are read, and nothing is ever unpickled. A compressed file,
+        or a folder of images, may unpack to 64 MiB or 200 times its size, whichever is more; an
+        image may have 2**24 pixels. Parquet files and images are decoded in a child process: a file
+        that crashes its decoder, or needs more memory or time than its size allows, is refused.
 
     Examples
     --------
@@ -157,31 +158,30 @@ def train_test(
     random_state: Any = None,
     **reading: Any,
 ) -> tuple[Dataset, Dataset]:
-    """Load a labelled data set in two parts: its own splits, or samples held out of it.
+    """Load a labelled data set in two parts: its own splits, or a stratified split.
 
     Parameters
     ----------
     name_or_path : str or path
         As for `load_dataset`.
     n_train : int, optional
-        How many samples of a source without a test split are for training; 80% by default.
+        The number of training samples of a source without a test split; 80% by default.
     data_dir : path, optional
-        A folder to look in before the others.
+        A folder to search before the others.
     random_state : int, RandomState or None, default=None
-        Source of randomness for generating and holding out.
+        Source of randomness for generating and splitting.
     **reading
         `label_column`, `features`, `x`, `y`, `header` and `resize` of `load_dataset`.
 
     Returns
     -------
     train, test : Dataset
-        Of a source without a test split each in the order of the original, each class in
-        proportion.
+        The parts. A source without a test split is split as by `hold_out`.
 
     Raises
     ------
     InputError
-        As `load_dataset` and `hold_out` do, or if `n_train` is given for a source that has a test
+        As in `load_dataset` and `hold_out`, and if `n_train` is given for a source that has a test
         split.
 
     Examples
@@ -213,7 +213,7 @@ def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
     >>> has_splits("fashion-mnist"), has_splits("digits")
     (True, False)
     """
-    # A folder that may not be read is refused when it is loaded.
+    # A folder without permission to read is refused when it is loaded.
     with contextlib.suppress(OSError):
         return is_image_set(os.fspath(name_or_path)) or bool(split_folders(_as_path(name_or_path)))
     return False
@@ -221,7 +221,7 @@ def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
 
 def _as_path(name: str | os.PathLike[str]) -> Path:
     path = Path(name)
-    # Of an unknown user's home there is no folder: the path stays as it is.
+    # "~name" of an unknown user raises RuntimeError: the path then stays as it is.
     with contextlib.suppress(RuntimeError):
         path = path.expanduser()
     return path
@@ -237,7 +237,7 @@ def _only_train(name: str, split: str) -> None:
 
 def _load_path(name: str, split: str, options: dict[str, Any]) -> Dataset:
     path = _as_path(name)
-    # The path of an empty name is the working folder.
+    # An empty name is excluded: its path would be the working folder.
     if name and path.is_dir():
         return _load_image_folder(path, split, options)
     known, ending = find_format(path.name) if name else (None, "")

@@ -1,4 +1,4 @@
-"""Data sets by name: known image sets, digits, generated manifolds, scikit-dimension's."""
+"""Data sets that have names: image sets, digits, generated manifolds, those of scikit-dimension."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _GENERATORS: dict[str, Callable[..., tuple[Array, Array]]] = {
 
 @dataclass(frozen=True)
 class _ImageSet:
-    """A known image data set: where its files lie relative to a data folder, and what reads them.
+    """A known image set: the paths of its files in a data folder, and the function that reads them.
 
     `read` returns the pixels (n, channels, height, width) and the labels. `class_names` are the
     classes, or the file that lists them.
@@ -123,7 +123,7 @@ _IMAGE_SETS = {
 
 @dataclass(frozen=True)
 class Availability:
-    """What `zmanifold datasets` says of one data set.
+    """The description of a data set in `zmanifold datasets`.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ def available_datasets(data_dir: str | os.PathLike[str] | None = None) -> list[A
 
 
 def known_names() -> list[str]:
-    """List the names of the data sets, ready to be shown.
+    """Return the names of the data sets as one text.
 
     Examples
     --------
@@ -210,7 +210,7 @@ def check_data_dir(data_dir: str | os.PathLike[str] | None) -> None:
 
 
 def generate(name: str, count: int | None, rng: np.random.RandomState) -> Dataset:
-    """Make a generated data set, of its usual size by default."""
+    """Generate a data set, of its usual size by default."""
     if name in _GENERATORS:
         size = {} if count is None else {"n_samples": count}
         points, labels = _GENERATORS[name](random_state=rng, **size)
@@ -311,8 +311,8 @@ def _find_folder(
     """Return the first folder that holds all files of the split."""
     for place in _places(data_dir):
         for sub in known.folders:
-            # MNIST and Fashion-MNIST have the same file names: those in a folder that all data
-            # sets share may be of either.
+            # MNIST and Fashion-MNIST have the same file names: files in a folder that data sets
+            # share may belong to either.
             if sub == "." and place == _DEBIAN_FOLDER:
                 continue
             folder = place / sub

@@ -1,4 +1,4 @@
-"""What was taken from a file or folder, and as what; and what the caller wants taken."""
+"""`Reading`, the report on what a file or folder was read as, and the options that overrule it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Reading", "check_options", "given_options"]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file or folder was taken for.
+    """What a file or folder was read as.
 
-    Its text is one or two sentences; `to_dict` is what the settings of a result hold.
+    `str` gives one or two sentences; `to_dict` is stored in the settings of a result.
 
     Attributes
     ----------
@@ -25,19 +25,19 @@ class Reading:
     kind : str
         "table", "archive", "array" or "image folder", say.
     header : bool or None
-        Of a table in text: whether a line names the columns.
+        For tables in text: whether a line names the columns.
     index : tuple of str
-        Columns that number or name the rows, which are no features.
+        Columns that number or name the rows; they are not features.
     features : tuple of str
         The columns or the array of the points.
     labels : str or None
         The column or array of the labels.
     classes : tuple of str
-        The classes, where there are hard labels.
+        The classes, if labels are hard.
     skipped : tuple of str
-        What was left out, each with the reason.
+        Parts that were left out, each with the reason.
     notes : tuple of str
-        What else was decided: separators, axes of images, conversions.
+        Other decisions: separators, axes of images, conversions.
 
     Examples
     --------
@@ -81,7 +81,7 @@ cat, dog).
         return f"labels: {readable(self.labels)} ({classes})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it, ready for JSON.
+        """Return the attributes as a dictionary for JSON.
 
         Examples
         --------
@@ -108,12 +108,12 @@ def given_options(
     header: bool | None = None,
     resize: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """Return the reading options that were given, checked, under their names.
+    """Return the reading options that were given, checked, by their names.
 
     Raises
     ------
     InputError
-        If one has no possible value.
+        If an option has an impossible value.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def given_options(
         if not features:
             raise InputError("features is empty: name columns, 'a,b,c', or positions, '0:3'.")
     if resize is not None:
-        # Not above: children that decode files start without torch.
+        # Imported here, because child processes that decode files start without torch.
         from zmanifold._base.checks import check_count
 
         try:

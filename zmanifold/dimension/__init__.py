@@ -1,8 +1,9 @@
 """Local intrinsic dimension from the spectra of neighbourhoods.
 
-Points and neighbourhoods come in, one dimension a point goes out. Open `api` first. `_inertia`
-counts eigenvalues above a threshold without computing them, `_inertia_small` for matrices up to
-12 x 12, `_inertia_gpu` on a GPU.
+Points and neighbourhoods come in; one dimension a point goes out. Open `api` first, then `fo`, the
+first estimator, and `registry`, which says what an estimator is. `_inertia` counts eigenvalues
+above a threshold without computing them; `_inertia_small` does so for matrices up to 24 x 24, and
+`_inertia_gpu` on a GPU.
 """
 
 import lazy_loader

@@ -14,24 +14,26 @@ from zmanifold._base.kernels import (
     kernel,
     use_widest_vectors,
 )
-from zmanifold.dimension._inertia_small import LANES, NEGLIGIBLE, count_in_lanes
+from zmanifold.dimension._inertia_small import BATCH, NEGLIGIBLE, count_batch
 from zmanifold.dimension.neighborhoods import LEAST_TRACE
 
 __all__ = ["count_significant"]
 
-# Sums may be taken in any order: the bound on their rounding holds for all of them.
+# Sums may be taken in any order: the bound on their rounding holds for every order.
 _kernel = kernel("reassoc", "contract")
-# The sign of each pivot counts, so these are computed as they stand.
+# Counts depend on the signs of pivots: each operation on them rounds by itself.
 _strict = kernel()
 
 _UNIT_ROUNDOFF = 2.0**-53
+
+# Multisection tries this number of shifts at a time: their divisions overlap in the processor.
 _SHIFTS_AT_ONCE = 8
 
-# Rows are multiplied in parts of so many columns.
+# Rows are multiplied in parts of this number of columns, which stay in the first-level cache.
 _PART = 512
 
-# Up to this order matrices are decided many at a time.
-_MOST_IN_LANES = 24
+# Up to this order eigenvalues are counted in batches of matrices.
+_MOST_BATCHED = 24
 
 
 def count_significant(
@@ -57,11 +59,12 @@ def count_significant(
     indices : ndarray of shape (q, k)
         Row numbers of the neighbourhoods.
     order : ndarray of shape (p,)
-        Which neighbourhoods to count. Those that share points in a row spare the memory work.
+        The neighbourhoods to count. If each shares points with the one before it, these are still
+        in the cache.
     alpha : float
         The fraction of the largest eigenvalue.
     dimension, proven : ndarray of shape (q,)
-        Where the counts go (0 where all points coincide), and whether they are proven.
+        Output: the counts (0 where all points coincide), and whether they are proven.
 
     Examples
     --------
@@ -82,16 +85,16 @@ def count_significant(
 def _count(points, indices, order, alpha, dimension, proven):
     k, d = indices.shape[1], points.shape[1]
     m, length = min(k, d), max(k, d)
-    # What pads the rows stays zero.
+    # The padding of rows stays zero.
     centred = aligned_zeros(1, m, length)[0]
     mean = np.empty(d)
     padded = (m + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-    lanes = LANES if m <= _MOST_IN_LANES else 1
-    scatters = aligned_zeros(lanes, padded, padded)
+    batch = BATCH if m <= _MOST_BATCHED else 1
+    scatters = aligned_zeros(batch, padded, padded)
     vectors = aligned_zeros(1, 8, padded)[0]
-    # Differences, their mean, the products, the reflections and the pivots, with room to spare.
+    # Rounding of differences, mean, products, reflections and pivots: docs/proofs.md, section 8.
     error = (length + 64 * m * m + 8 * k + 100) * _UNIT_ROUNDOFF
-    if lanes == 1:
+    if batch == 1:
         for place in range(len(order)):
             i = order[place]
             only = order[place : place + 1]
@@ -100,50 +103,50 @@ def _count(points, indices, order, alpha, dimension, proven):
             if _trace(scatters[0], m) > 0:
                 dimension[i], proven[i] = _decided(scatters[0], m, alpha, error, vectors)
         return
-    matrices = np.empty((m, m, LANES))
-    scratch = np.empty((3 * m + 11, LANES))
-    least, sure = np.empty(LANES), np.empty(LANES, np.bool_)
-    for start in range(0, len(order), LANES):
-        part = order[start : start + LANES]
+    matrices = np.empty((m, m, BATCH))
+    scratch = np.empty((3 * m + 11, BATCH))
+    least, sure = np.empty(BATCH), np.empty(BATCH, np.bool_)
+    for start in range(0, len(order), BATCH):
+        part = order[start : start + BATCH]
         _scatter(points, indices, part, centred, mean, scatters)
-        for lane in range(LANES):
-            # Lanes to spare do the last one again.
-            filled = min(lane, len(part) - 1)
+        for member in range(BATCH):
+            # A batch that is not full repeats its last matrix.
+            filled = min(member, len(part) - 1)
             for r in range(m):
                 for c in range(r + 1):
-                    matrices[r, c, lane] = matrices[c, r, lane] = scatters[filled, r, c]
-        count_in_lanes(matrices, alpha, error, scratch, least, sure)
-        for lane in range(len(part)):
-            i = part[lane]
-            dimension[i], proven[i] = np.int64(least[lane]), sure[lane]
-            if not _trace(scatters[lane], m) > 0:
+                    matrices[r, c, member] = matrices[c, r, member] = scatters[filled, r, c]
+        count_batch(matrices, alpha, error, scratch, least, sure)
+        for member in range(len(part)):
+            i = part[member]
+            dimension[i], proven[i] = np.int64(least[member]), sure[member]
+            if not _trace(scatters[member], m) > 0:
                 dimension[i], proven[i] = 0, True
             elif not proven[i]:
-                dimension[i], proven[i] = _decided(scatters[lane], m, alpha, error, vectors)
+                dimension[i], proven[i] = _decided(scatters[member], m, alpha, error, vectors)
 
 
 @_kernel
 @no_type_check
 def _scatter(points, indices, order, centred, mean, scatters):
-    """Form scatter matrices divided by their trace; where all points coincide they are zero.
+    """Compute scatter matrices divided by their trace; zero if all points coincide.
 
-    Of several neighbourhoods at a time: a call takes as long as a small matrix.
+    Several neighbourhoods share a call, because a call takes as long as a small matrix.
     """
     m = len(centred)
-    for lane in range(len(order)):
-        i = order[lane]
-        _scatter_one(points, indices, i, centred, mean, scatters[lane])
-        trace = _trace(scatters[lane], m)
-        # The comparison is false for a sum that overflowed to infinity or its difference, too.
+    for member in range(len(order)):
+        i = order[member]
+        _scatter_one(points, indices, i, centred, mean, scatters[member])
+        trace = _trace(scatters[member], m)
+        # The comparisons are false for infinity and NaN, too, which sums that overflow give.
         if not (trace > LEAST_TRACE and trace < 1 / LEAST_TRACE):
             near = _scaled_differences(points, indices[i])
             everyone = np.arange(len(near)).reshape(1, -1)
-            _scatter_one(near, everyone, 0, centred, mean, scatters[lane])
-            trace = _trace(scatters[lane], m)
+            _scatter_one(near, everyone, 0, centred, mean, scatters[member])
+            trace = _trace(scatters[member], m)
         if trace > 0:
             for r in range(m):
                 for c in range(r + 1):
-                    scatters[lane, r, c] /= trace
+                    scatters[member, r, c] /= trace
 
 
 @_kernel
@@ -176,7 +179,7 @@ def _scaled_differences(points, rows):
         for c in range(d):
             near[j, c] = np.float64(points[rows[j], c]) - np.float64(points[rows[0], c])
             largest = max(largest, abs(near[j, c]))
-    # Within float64's range even for a difference of 2**-1074.
+    # Not above 2**1000, which float64 holds, even for a difference of 2**-1074.
     scale = math.ldexp(1.0, min(-math.frexp(largest)[1], 1000))
     for j in range(k):
         for c in range(d):
@@ -199,7 +202,7 @@ def _decided(scatter, order, alpha, error, vectors):
 @_kernel
 @no_type_check
 def _gather_points(points, rows, centred, mean):
-    """Centre the points as rows; differences from one of them round by the spread alone."""
+    """Write centred points as rows; the rounding of differences is relative to the spread."""
     k, d = len(rows), len(mean)
     origin = points[rows[0]]
     mean[:] = 0.0
@@ -220,7 +223,7 @@ def _gather_points(points, rows, centred, mean):
 @_kernel
 @no_type_check
 def _gather_features(points, indices, i, centred):
-    """Centre the features as rows; without slices, see `zmanifold.neighbors._tree`."""
+    """Write centred features as rows; without slices (see `zmanifold.neighbors._tree_query`)."""
     d, k = len(centred), np.uint64(indices.shape[1])
     origin = indices[i, 0]
     for j in range(k):
@@ -241,8 +244,8 @@ def _gather_features(points, indices, i, centred):
 def _products(rows, out):
     """Write the products of rows with each other below and on the diagonal, 4 x 3 at a time.
 
-    Of all rows first those parts that stay together in the cache. So many sums, and what they are
-    made of, are as many as a CPU without AVX-512 has registers for.
+    Parts of rows that fit into the cache are multiplied first for all rows. The 12 sums and their
+    factors fill the registers of a CPU without AVX-512.
     """
     use_widest_vectors()
     m, length = rows.shape
@@ -256,7 +259,7 @@ def _products(rows, out):
         for i in range(0, whole, 4):
             x0, x1 = rows[i, start:stop], rows[i + 1, start:stop]
             x2, x3 = rows[i + 2, start:stop], rows[i + 3, start:stop]
-            # The last of these reach beyond the diagonal, and perhaps beyond the rows.
+            # The last of these go beyond the diagonal, and may go beyond the rows.
             for j in range(0, i + 4, 3):
                 y0 = rows[j, start:stop]
                 y1, y2 = rows[min(j + 1, m - 1), start:stop], rows[min(j + 2, m - 1), start:stop]
@@ -284,12 +287,13 @@ def _products(rows, out):
 @_kernel
 @no_type_check
 def _tridiagonal(a, diagonal, squares, vectors):
-    """Reduce a symmetric matrix of trace 1, given below its diagonal, and destroy it.
+    """Reduce a symmetric matrix of trace 1, given below its diagonal, in place.
 
-    The last row goes first. Its reflection's update a - v w' - w v' waits for the pass over the
-    rows above that also multiplies them by the next reflection's vector u. Rows and columns are
-    whole blocks, padded with zeros, so that no loop ends within a vector instruction; blocks on
-    the diagonal are full, and their products come from p alone: z is u up to the present block.
+    Reflections begin with the last row. The update a - v w' - w v' by a reflection is delayed to
+    the pass that multiplies the rows above by the vector u of the next one, so that each reflection
+    reads the matrix once. Rows and columns are padded with zeros to whole blocks, so that no loop
+    ends within a vector instruction. Blocks on the diagonal are full, and their products with u go
+    to p alone: z holds u up to the block before.
     """
     use_widest_vectors()
     n = len(diagonal)
@@ -312,7 +316,8 @@ def _tridiagonal(a, diagonal, squares, vectors):
         rest = 0.0
         for c in range(m - 1):
             rest += u[c] * u[c]
-        # Squares near underflow have lost their digits: a reflection made of them is none.
+        # Squares near underflow have lost digits, and a reflection made of them would not be
+        # orthogonal: they count as 0.
         if rest < NEGLIGIBLE:
             rest = 0.0
         squares[m - 1] = rest + u[m - 1] * u[m - 1]
@@ -339,9 +344,9 @@ def _pass(a, m, u, v, w, z, p, rest_of_p):
     """Subtract v w' + w v' from the first m rows and add their product with u to p."""
     use_widest_vectors()
     for start in range(0, m, CACHE_LINE):
-        # A multiple of the block already; written so, the compiler knows that it is one.
+        # `start` is a multiple of the block; written so, the compiler knows it.
         stop = start // CACHE_LINE * CACHE_LINE + CACHE_LINE
-        # Four rows at a time quarter the passes over v, w, z and p.
+        # Four rows at a time need a quarter of the passes over v, w, z and p.
         for r in range(start, min(stop, m), 4):
             x0, x1, x2, x3 = a[r, :stop], a[r + 1, :stop], a[r + 2, :stop], a[r + 3, :stop]
             u0, u1, u2, u3 = u[r], u[r + 1], u[r + 2], u[r + 3]
@@ -368,7 +373,7 @@ def _pass(a, m, u, v, w, z, p, rest_of_p):
 @_strict
 @no_type_check
 def _count_above(diagonal, squares, shift):
-    """Count the eigenvalues above `shift` of a tridiagonal matrix by the signs of its pivots."""
+    """Count the eigenvalues of a tridiagonal matrix above `shift` by the signs of its pivots."""
     count = 0
     pivot = 1.0
     square = 0.0
@@ -384,7 +389,7 @@ def _count_above(diagonal, squares, shift):
 @_strict
 @no_type_check
 def _largest(diagonal, squares):
-    """Bracket the largest eigenvalue: multisection, which keeps the divider busy."""
+    """Bracket the largest eigenvalue by multisection."""
     n = len(diagonal)
     low, high = diagonal[0], 0.0
     for i in range(n):
@@ -393,7 +398,7 @@ def _largest(diagonal, squares):
         low, high = max(low, diagonal[i]), max(high, diagonal[i] + radius)
     shifts, pivots = np.empty(_SHIFTS_AT_ONCE), np.empty(_SHIFTS_AT_ONCE)
     positive = np.empty(_SHIFTS_AT_ONCE, np.int64)
-    # Nearer to the threshold than this lie few eigenvalues, and those are left to be computed.
+    # Few eigenvalues lie this near the threshold; those that do are computed.
     while high - low > 1e-6 * high:
         step = (high - low) / (_SHIFTS_AT_ONCE + 1)
         for s in range(_SHIFTS_AT_ONCE):

@@ -1,7 +1,7 @@
-"""How many eigenvalues exceed a fraction of the largest, by matrix products alone.
+"""Counts of eigenvalues above a fraction of the largest, by matrix products alone.
 
-A GPU multiplies many small matrices at its full rate, but PyTorch there computes the eigenvalues
-of matrices above order 32 one matrix after the other.
+A GPU multiplies many small matrices at its full rate. PyTorch computes eigenvalues on a GPU one
+matrix after the other if their order is above 32.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from torch import Tensor
 
 from zmanifold._base.rounding import UNIT_ROUNDOFF, sum_error
 
-__all__ = ["count_by_signs"]
+__all__ = ["count_by_sign_function"]
 
-# The largest eigenvalue comes from the traces of powers: squarings a round, and rounds.
+# The largest eigenvalue comes from the traces of powers: the squarings of a round, and the rounds.
 _SQUARINGS, _ROUNDS = 7, 4
 
 _UNIT = UNIT_ROUNDOFF[torch.float64]
 
-# Eigenvalues this near the threshold, for a spectrum scaled into [-1, 1], may stay open.
+# For a spectrum scaled into [-1, 1], eigenvalues this near the threshold may stay open.
 _NEAREST = 2.0**-20
 
 
-def count_by_signs(
+def count_by_sign_function(
     matrices: Float64[Tensor, "b r r"], alpha: float
 ) -> tuple[Int64[Tensor, " b"], Bool[Tensor, " b"]]:
-    """Count the eigenvalues greater than alpha times the largest, where that can be proven.
+    """Count the eigenvalues greater than alpha times the largest, where the count can be proven.
 
-    The sign of A - sI, a matrix with an eigenvalue of 1 for each of A's above s and of -1 for
-    each below, is found by Newton-Schulz iteration with scaling [1]_. Its trace tells the count.
+    The matrix sign function of A - sI has an eigenvalue of 1 for each eigenvalue of A above s, and
+    of -1 for each below. It is computed by Newton-Schulz iteration with scaling [1]_, and its trace
+    gives the count.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def count_by_signs(
     Returns
     -------
     counts : torch.Tensor of shape (b,)
-        Without meaning where not proven.
+        The counts; meaningless where they are not proven.
     proven : torch.Tensor of shape (b,)
         False for a matrix of zeros, and where an eigenvalue is too near the threshold.
 
@@ -55,9 +56,9 @@ def count_by_signs(
     Examples
     --------
     >>> import torch
-    >>> from zmanifold.dimension._inertia_gpu import count_by_signs
-    >>> count_by_signs(torch.diag_embed(torch.tensor([[4.0, 2.0, 0.1], [4.0, 0.1, 0.1]])).double(),
-    ...                alpha=0.05)
+    >>> from zmanifold.dimension._inertia_gpu import count_by_sign_function
+    >>> eigenvalues = torch.tensor([[4.0, 2.0, 0.1], [4.0, 0.1, 0.1]]).double()
+    >>> count_by_sign_function(torch.diag_embed(eigenvalues), alpha=0.05)
     (tensor([2, 1]), tensor([True, True]))
     """
     r = matrices.shape[1]
@@ -74,12 +75,13 @@ def count_by_signs(
         torch.bmm(x, x, out=squared)
         torch.baddbmm(x, x, squared, beta=a, alpha=-b, out=other)
         x, other = other, x
-    # All eigenvalues lie in [-1, 1]: what their squares lack is more than what they lack.
+    # All eigenvalues lie in [-1, 1]: a square lacks more to 1 than its root's magnitude does.
     lacking = r - torch.linalg.vector_norm(x, dim=(1, 2)).square()
     lacking += (4 + error) * math.sqrt(r) * error + sum_error(r * r, _UNIT) * r
     counts = ((_trace(x) + r) / 2).round()
-    # Then none is below 0.316, and none began nearer to the threshold than that over the growth:
-    # the difference to 0.31 has room for a thousand times the traces' rounding.
+    # Squares that lack less than 0.9 in all are above 0.1: no magnitude is below 0.316, and none
+    # began nearer to the threshold than 0.316 / growth. 0.31 leaves room for a thousand times the
+    # rounding of traces.
     proven = (lacking < 0.9) & (growth * beside < 0.31 * size)
     return torch.where(proven, counts, 0.0).long(), proven
 
@@ -87,14 +89,14 @@ def count_by_signs(
 def _largest(
     matrices: Float64[Tensor, "b r r"], close: float
 ) -> tuple[Float64[Tensor, " b"], Float64[Tensor, " b"]]:
-    """Return bounds of the largest eigenvalue of matrices whose trace is 1, if possible so close.
+    """Return bounds on the largest eigenvalue of matrices of trace 1, `close` if possible.
 
-    With t(m) the sum of the m-th powers of the eigenvalues, t(2m) / t(m) is a mean of m-th powers
-    and t(2m) no less than the largest 2m-th.
+    With t(m) the sum of the m-th powers of the eigenvalues, t(2m) / t(m) is a mean of m-th powers,
+    and t(2m) is not below the 2m-th power of the largest.
     """
     low, high = (matrices.new_empty(len(matrices)) for _ in range(2))
     left = torch.arange(len(matrices), device=matrices.device)
-    # Of power = A^m / t(m), the squares' sum is t(2m) / t(m)^2.
+    # The squared norm of power = A^m / t(m) is t(2m) / t(m)^2.
     power, log = matrices, torch.zeros_like(low)
     ratio = torch.linalg.vector_norm(power, dim=(1, 2)).square()
     m = 1.0
@@ -114,11 +116,11 @@ def _largest(
 
 
 def _plan(r: int) -> tuple[list[tuple[float, float]], float, float]:
-    """Return steps x -> a x - b x^3, their growth of what is small, and the error at the end.
+    """Return steps x -> a x - b x^3, their growth of small eigenvalues, and the final error.
 
-    Each maps [-1, 1] into itself without turning a sign there or a little beyond, and its slope
-    is at most a: rounding errors grow no faster than an eigenvalue next to the threshold. Among
-    such steps it is the one that leaves the least of [nearest, 1] largest.
+    Each step maps [-1, 1] into itself, changes no sign there or a little beyond, and has a slope of
+    at most a: rounding errors grow no faster than an eigenvalue next to the threshold. Of such
+    steps it is the one that maps [nearest, 1] to the largest minimum.
     """
     product = sum_error(r, _UNIT) * r
     nearest, growth, error = _NEAREST, 1.0, math.sqrt(r) * 4 * _UNIT
@@ -129,7 +131,7 @@ def _plan(r: int) -> tuple[list[tuple[float, float]], float, float]:
         b = share * a
         steps.append((a, b))
         growth *= a
-        # Frobenius norms: of a product of matrices whose norms are at most sqrt(r), twice.
+        # In Frobenius norms: two products of matrices with norms of at most sqrt(r), and the sum.
         error = 1.01 * a * error + 2.01 * b * product + 4 * _UNIT * a * math.sqrt(r)
         nearest = min(a * nearest - b * nearest**3, a - b)
     return steps, growth, error

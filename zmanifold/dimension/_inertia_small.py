@@ -1,4 +1,4 @@
-"""Significant eigenvalues of many small matrices, a lane of the processor's vectors for each."""
+"""Counts of the significant eigenvalues of many small matrices at once, in vector instructions."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from typing import no_type_check
 
 from zmanifold._base.kernels import kernel
 
-__all__ = ["LANES", "NEGLIGIBLE", "count_in_lanes"]
+__all__ = ["BATCH", "NEGLIGIBLE", "count_batch"]
 
-# Compiled code steps through the lanes in its innermost loops, which become vector instructions.
-LANES = 32
+# The number of matrices at a time. Innermost loops run over the matrices, and so become vector
+# instructions.
+BATCH = 32
 
 _kernel = kernel("contract")
-# The sign of each pivot counts, so these are computed as they stand.
+# Counts depend on the signs of pivots: each operation on them rounds by itself.
 _strict = kernel()
 
-# Of a matrix whose trace is 1, a sum of squares that cannot matter.
+# In a matrix of trace 1, sums of squares below this cannot change a count.
 NEGLIGIBLE = 1e-250
 
-# Laguerre's method triples the digits in each step; who is not there then, is left open.
+# Laguerre's method triples the correct digits in each step. A matrix whose eigenvalue is not within
+# the tolerance after these steps is left open.
 _STEPS = 5
 _TOLERANCE = 1e-7
 
 
 @_kernel
 @no_type_check
-def count_in_lanes(matrices, alpha, error, scratch, least, proven):
-    """Count, in each lane, the eigenvalues above alpha times the largest.
+def count_batch(matrices, alpha, error, scratch, least, proven):
+    """Count the eigenvalues above alpha times the largest, of each matrix of a batch.
 
     Parameters
     ----------
-    matrices : ndarray of shape (m, m, LANES)
-        Symmetric, of trace 1; destroyed.
+    matrices : ndarray of shape (m, m, BATCH)
+        Symmetric matrices of trace 1; they are overwritten.
     alpha : float
         The fraction of the largest eigenvalue.
     error : float
-        What rounding may have moved eigenvalues by, and will here.
-    scratch : ndarray of shape (3 m + 11, LANES)
-        Room for numbers.
-    least : ndarray of shape (LANES,)
-        Where the counts go.
-    proven : ndarray of shape (LANES,)
-        Where it goes whether rounding cannot have changed them.
+        A bound on the rounding of eigenvalues, including that in this function.
+    scratch : ndarray of shape (3 m + 11, BATCH)
+        Working memory.
+    least : ndarray of shape (BATCH,)
+        Output: the counts.
+    proven : ndarray of shape (BATCH,)
+        Output: whether the counts are proven, whatever rounding did.
     """
     m = len(matrices)
     diagonal, squares, w = scratch[:m], scratch[m : 2 * m], scratch[2 * m : 3 * m]
@@ -51,28 +53,28 @@ def count_in_lanes(matrices, alpha, error, scratch, least, proven):
     top, shift, pivots = rest[0], rest[1], rest[2]
     _largest(diagonal, squares, top, rest[3:9])
     most, some = rest[3], rest[4]
-    for lane in range(LANES):
-        shift[lane] = (1 - _TOLERANCE) * top[lane]
+    for member in range(BATCH):
+        shift[member] = (1 - _TOLERANCE) * top[member]
     _count_above(diagonal, squares, shift, pivots, some)
-    for lane in range(LANES):
-        proven[lane] = some[lane] > 0
-        shift[lane] = (1 + _TOLERANCE) * top[lane]
+    for member in range(BATCH):
+        proven[member] = some[member] > 0
+        shift[member] = (1 + _TOLERANCE) * top[member]
     _count_above(diagonal, squares, shift, pivots, some)
-    for lane in range(LANES):
-        proven[lane] &= some[lane] == 0
-        shift[lane] = alpha * ((1 - _TOLERANCE) * top[lane] - error) - error
+    for member in range(BATCH):
+        proven[member] &= some[member] == 0
+        shift[member] = alpha * ((1 - _TOLERANCE) * top[member] - error) - error
     _count_above(diagonal, squares, shift, pivots, most)
-    for lane in range(LANES):
-        shift[lane] = alpha * ((1 + _TOLERANCE) * top[lane] + error) + error
+    for member in range(BATCH):
+        shift[member] = alpha * ((1 + _TOLERANCE) * top[member] + error) + error
     _count_above(diagonal, squares, shift, pivots, least)
-    for lane in range(LANES):
-        proven[lane] &= least[lane] == most[lane]
+    for member in range(BATCH):
+        proven[member] &= least[member] == most[member]
 
 
 @_kernel
 @no_type_check
 def _tridiagonal(a, diagonal, squares, w, beta, total):
-    """Reduce to tridiagonal form by reflections, the last rows first."""
+    """Reduce matrices to tridiagonal form by Householder reflections, last rows first."""
     n = len(a)
     squares[n - 1] = 0.0
     for m in range(n - 1, 0, -1):
@@ -81,37 +83,38 @@ def _tridiagonal(a, diagonal, squares, w, beta, total):
         total[:] = 0.0
         for c in range(m - 1):
             u_c = u[c]
-            for lane in range(LANES):
-                total[lane] += u_c[lane] * u_c[lane]
-        for lane in range(LANES):
-            # Squares near underflow have lost their digits: a reflection made of them is none.
-            rest = total[lane] if total[lane] >= NEGLIGIBLE else 0.0
-            whole[lane] = rest + last[lane] * last[lane]
-            root = math.sqrt(whole[lane])
-            moved = last[lane] + (root if last[lane] >= 0 else -root)
-            last[lane] = moved if rest > 0 else last[lane]
-            beta[lane] = 2 / (rest + moved * moved) if rest > 0 else 0.0
+            for member in range(BATCH):
+                total[member] += u_c[member] * u_c[member]
+        for member in range(BATCH):
+            # Squares near underflow have lost digits, and a reflection made of them would not be
+            # orthogonal: they count as 0.
+            rest = total[member] if total[member] >= NEGLIGIBLE else 0.0
+            whole[member] = rest + last[member] * last[member]
+            root = math.sqrt(whole[member])
+            moved = last[member] + (root if last[member] >= 0 else -root)
+            last[member] = moved if rest > 0 else last[member]
+            beta[member] = 2 / (rest + moved * moved) if rest > 0 else 0.0
         total[:] = 0.0
         for r in range(m):
             w_r, u_r = w[r], u[r]
             w_r[:] = 0.0
             for c in range(m):
                 a_rc, u_c = a[r, c], u[c]
-                for lane in range(LANES):
-                    w_r[lane] += a_rc[lane] * u_c[lane]
-            for lane in range(LANES):
-                w_r[lane] *= beta[lane]
-                total[lane] += w_r[lane] * u_r[lane]
+                for member in range(BATCH):
+                    w_r[member] += a_rc[member] * u_c[member]
+            for member in range(BATCH):
+                w_r[member] *= beta[member]
+                total[member] += w_r[member] * u_r[member]
         for r in range(m):
             w_r, u_r = w[r], u[r]
-            for lane in range(LANES):
-                w_r[lane] -= 0.5 * beta[lane] * total[lane] * u_r[lane]
+            for member in range(BATCH):
+                w_r[member] -= 0.5 * beta[member] * total[member] * u_r[member]
         for r in range(m):
             w_r, u_r = w[r], u[r]
             for c in range(m):
                 a_rc, w_c, u_c = a[r, c], w[c], u[c]
-                for lane in range(LANES):
-                    a_rc[lane] -= u_r[lane] * w_c[lane] + w_r[lane] * u_c[lane]
+                for member in range(BATCH):
+                    a_rc[member] -= u_r[member] * w_c[member] + w_r[member] * u_c[member]
     diagonal[0] = a[0, 0]
 
 
@@ -121,15 +124,15 @@ def _largest(diagonal, squares, top, scratch):
     """Approach the largest eigenvalues from above by Laguerre's method (Wilkinson, 1965).
 
     The characteristic polynomial and its derivatives come from the recurrence of the leading
-    minors. With a trace of 1 and few rows nothing overflows.
+    minors, which does not overflow for a trace of 1 and few rows.
     """
     n = len(diagonal)
     top[:] = 0.0
     for i in range(n):
         x, before, after = diagonal[i], squares[i - 1], squares[i]
-        for lane in range(LANES):
-            radius = math.sqrt(before[lane]) + math.sqrt(after[lane])
-            top[lane] = max(top[lane], x[lane] + radius)
+        for member in range(BATCH):
+            radius = math.sqrt(before[member]) + math.sqrt(after[member])
+            top[member] = max(top[member], x[member] + radius)
     p_0, p_1, q_0, q_1, r_0, r_1 = (
         scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5],
     )  # fmt: skip
@@ -138,31 +141,31 @@ def _largest(diagonal, squares, top, scratch):
         p_1[:], q_1[:], r_1[:] = diagonal[0] - top, -1.0, 0.0
         for i in range(1, n):
             x, square = diagonal[i], squares[i - 1]
-            for lane in range(LANES):
-                t = x[lane] - top[lane]
-                p = t * p_1[lane] - square[lane] * p_0[lane]
-                q = t * q_1[lane] - p_1[lane] - square[lane] * q_0[lane]
-                r = t * r_1[lane] - 2 * q_1[lane] - square[lane] * r_0[lane]
-                p_0[lane], q_0[lane], r_0[lane] = p_1[lane], q_1[lane], r_1[lane]
-                p_1[lane], q_1[lane], r_1[lane] = p, q, r
-        for lane in range(LANES):
-            p, q, r = p_1[lane], q_1[lane], r_1[lane]
+            for member in range(BATCH):
+                t = x[member] - top[member]
+                p = t * p_1[member] - square[member] * p_0[member]
+                q = t * q_1[member] - p_1[member] - square[member] * q_0[member]
+                r = t * r_1[member] - 2 * q_1[member] - square[member] * r_0[member]
+                p_0[member], q_0[member], r_0[member] = p_1[member], q_1[member], r_1[member]
+                p_1[member], q_1[member], r_1[member] = p, q, r
+        for member in range(BATCH):
+            p, q, r = p_1[member], q_1[member], r_1[member]
             root = math.sqrt(max((n - 1) * ((n - 1) * q * q - n * p * r), 0.0))
             bottom = q + (root if q >= 0 else -root)
-            top[lane] -= n * p / bottom if bottom != 0 else 0.0
+            top[member] -= n * p / bottom if bottom != 0 else 0.0
 
 
 @_strict
 @no_type_check
 def _count_above(diagonal, squares, shift, pivots, counts):
-    """Count eigenvalues above `shift` by the signs of pivots, as `_inertia` does."""
+    """Count the eigenvalues above `shift` by the signs of pivots (see `_inertia`)."""
     n = len(diagonal)
     pivots[:], counts[:] = 1.0, 0.0
     for i in range(n):
         # The last of the squares is 0.
         x, square = diagonal[i], squares[i - 1]
-        for lane in range(LANES):
-            pivot = x[lane] - shift[lane] - square[lane] / pivots[lane]
+        for member in range(BATCH):
+            pivot = x[member] - shift[member] - square[member] / pivots[member]
             pivot = pivot if pivot != 0 else -1e-300
-            pivots[lane] = pivot
-            counts[lane] += 1.0 if pivot > 0 else 0.0
+            pivots[member] = pivot
+            counts[member] += 1.0 if pivot > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Which neighbourhoods have no spread, judged by their own values, coordinate by coordinate."""
+"""Neighbourhoods without spread, judged by their own values, coordinate by coordinate."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ __all__ = ["Tolerance", "without_spread"]
 
 _kernel = kernel()
 
-# Neighbourhoods that all threads together look at at a time: most take as long as a few loads.
+# The number of neighbourhoods that all threads together judge at a time: most of them take as long
+# as a few loads from memory.
 _TOGETHER = 2**15
 
 
 @dataclass(frozen=True, eq=False)
 class Tolerance:
-    """How far each point may be off through the rounding of its mixing, coordinate by coordinate.
+    """Bounds on the rounding that mixing left in each point, coordinate by coordinate.
 
-    Mixing leaves rounding relative to the magnitudes of its batch, which may be much larger than
-    the mixed values. Points as they are given need no tolerance.
+    This rounding is relative to the magnitudes of the mixed batch, which may be much larger than
+    the mixed values. Points that were not mixed have none.
 
     Attributes
     ----------
@@ -50,10 +51,10 @@ def without_spread(
 ) -> Bool[Tensor, " q"]:
     """Tell which neighbourhoods vary in no coordinate by more than its own rounding.
 
-    Around each value x lies an interval of plus or minus u |x| / 2, with u 1 (float32) or 64
-    (float64) times the type's relative spacing, and its point's tolerance more. A coordinate varies
-    by rounding alone if all its intervals have a value in common. Points outside the neighbourhood
-    and other coordinates play no part.
+    Each value x stands for an interval of x plus or minus u |x| / 2 and the tolerance of its point,
+    where u is 1 (float32) or 64 (float64) times the type's relative spacing. A coordinate varies by
+    rounding alone if all its intervals have a value in common. Neither points outside the
+    neighbourhood nor other coordinates play a part.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def without_spread(
     indices : torch.Tensor of shape (q, k)
         Row numbers of the neighbourhoods.
     tolerance : Tolerance or None
-        How far mixing may have moved the points.
+        Bounds on the rounding that mixing left in the points.
     memory : int
         Bytes of working memory.
 
@@ -105,7 +106,7 @@ def _look_by_torch(
 ) -> Bool[Tensor, " q"]:
     found = indices.new_ones(len(indices), dtype=torch.bool)
     unit = _unit(points)
-    # The first and last members mostly prove a spread, which spares reading the others.
+    # The first and the last neighbour alone mostly prove a spread: the others are then not read.
     for members in (indices[:, [0, -1]], indices):
         left = found.nonzero()[:, 0]
 
@@ -126,7 +127,7 @@ def _look_by_torch(
 def _without_spread(points, indices, groups, values, out, unit, start, stop):
     k, d = indices.shape[1], points.shape[1]
     for i in range(start, stop):
-        # The first and last members mostly prove a spread, which spares reading the others.
+        # The first and the last neighbour alone mostly prove a spread; others are then not read.
         spread = False
         for step in (max(k - 1, 1), 1):
             for c in range(0 if spread else d):

@@ -39,7 +39,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     alphaFO : float, default=0.05
         The fraction of the largest eigenvalue that counts as significant, 0 < alphaFO < 1.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        The device that computes; "auto" takes a GPU if the machine has one.
     memory_limit : int, optional
         Bytes of working memory above the data and one float32 copy of it; results do not
         depend on it.
@@ -51,8 +51,8 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     dimension_ : float
         The mean of `dimension_pw_`.
     n_degenerate_ : int
-        How many neighbourhoods have no spread beyond rounding (all their points coincide); their
-        dimension is 0.
+        The number of neighbourhoods without spread beyond rounding (all their points coincide);
+        their dimension is 0.
     n_features_in_ : int
         The number d of features seen in `fit`.
 
@@ -65,8 +65,8 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     -----
     The pointwise results are those of scikit-dimension's ``lPCA(ver="FO").fit_pw`` [2]_, which
     fits one PCA after the other in Python; here they are computed in batches, in float64. A CPU
-    counts the eigenvalues above the threshold by Sylvester's law of inertia instead of computing
-    them, and computes those of the few neighbourhoods where rounding could decide.
+    counts the eigenvalues above the threshold by Sylvester's law of inertia. It computes the
+    eigenvalues only of the few neighbourhoods where rounding could change the count.
 
     References
     ----------
@@ -154,7 +154,7 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
 
 
 def _check_neighbors(indices: Int64[Tensor, "q k"], rows: Int64[Tensor, " q"]) -> None:
-    """Raise InputError where a row of neighbours holds its own point, or one of them twice."""
+    """Raise InputError if a row holds its own query, or the same neighbour twice."""
     own = indices == rows[:, None]
     if bool(own.any()):
         row, column = own.nonzero()[0].tolist()
@@ -190,7 +190,7 @@ def local_spectra(
     indices : array-like of int, shape (q, k)
         Row numbers of the k >= 2 points of each neighbourhood.
     device : str or torch.device, default="auto"
-        Where to compute.
+        The device that computes.
     memory_limit : int, optional
         Bytes of working memory above the data.
 
@@ -202,7 +202,7 @@ def local_spectra(
     Raises
     ------
     InputError
-        If `X` is not a finite array of points or `indices` not row numbers of it.
+        If `X` is not a finite array of points, or `indices` are not row numbers of it.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from torch import Tensor
 from zmanifold._base.checks import is_number
 from zmanifold._base.errors import InputError
 from zmanifold._base.parallel import run_chunks
-from zmanifold.dimension._inertia_gpu import count_by_signs
+from zmanifold.dimension._inertia_gpu import count_by_sign_function
 from zmanifold.dimension._spread import Tolerance, without_spread
 from zmanifold.dimension.neighborhoods import (
     Neighborhoods,
@@ -47,7 +47,7 @@ def fukunaga_olsen(
     memory : int
         Bytes of working memory.
     tolerance : Tolerance, optional
-        How far the points may be off through the rounding of their mixing.
+        Bounds on the rounding that mixing left in the points.
 
     Returns
     -------
@@ -67,10 +67,11 @@ def fukunaga_olsen(
     degenerate = without_spread(points, indices, tolerance, memory)
     points, _ = below_overflow(points)
     dimension, proven = indices.new_zeros(len(indices)), torch.zeros_like(degenerate)
-    # What lies at the threshold itself is not greater, however a chunk's products round it.
+    # An eigenvalue at the threshold itself is not greater: the second term, the rounding of scatter
+    # matrices, keeps that so for every way in which a chunk's products round.
     at_least = alpha + (indices.shape[1] + points.shape[1]) * 2.0**-50
     if points.device.type != "cpu":
-        _count_by_signs(points, indices, at_least, memory, dimension, proven)
+        _count_by_sign_function(points, indices, at_least, memory, dimension, proven)
     elif min(indices.shape[1], points.shape[1]) <= _MOST_COUNTED:
         _count(points, indices, alpha, dimension, proven)
     undecided = (~(proven | degenerate)).nonzero()[:, 0]
@@ -86,7 +87,7 @@ def _count(
     alpha: float,
     *out: Shaped[Tensor, " q"],
 ) -> None:
-    """Count on a CPU, without computing the eigenvalues, where that is proven to be the same."""
+    """Count on a CPU by inertia, and mark the counts that are proven to be exact."""
     from zmanifold._base.locality import walk
     from zmanifold.dimension._inertia import count_significant
 
@@ -100,21 +101,21 @@ def _count(
     run_chunks(work, len(rows), 1024, points.device)
 
 
-def _count_by_signs(
+def _count_by_sign_function(
     points: Float[Tensor, "n d"],
     indices: Int64[Tensor, "q k"],
     alpha: float,
     memory: int,
     *out: Shaped[Tensor, " q"],
 ) -> None:
-    """Count on any device, by products, where that is proven to be the same."""
+    """Count on any device by matrix products, and mark the counts that are proven to be exact."""
     dimension, proven = out
     q, k = indices.shape
     d = points.shape[1]
 
     def work(part: slice) -> None:
         scatter, _ = scatter_matrices(points, indices[part])
-        dimension[part], proven[part] = count_by_signs(scatter, alpha)
+        dimension[part], proven[part] = count_by_sign_function(scatter, alpha)
 
     run_chunks(work, q, memory // (24 * k * d + 40 * min(k, d) ** 2), points.device)
 
@@ -157,7 +158,7 @@ class FukunagaOlsen:
     def __call__(
         self, neighborhoods: Neighborhoods
     ) -> tuple[Int64[Tensor, " q"], Bool[Tensor, " q"]]:
-        """Return the dimension at each point, and where the neighbourhood has no spread."""
+        """Return the dimension at each point, and a mask of neighbourhoods without spread."""
         return fukunaga_olsen(
             neighborhoods.points,
             neighborhoods.indices,

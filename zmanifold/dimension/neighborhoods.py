@@ -1,4 +1,4 @@
-"""Neighbourhoods of many points, and what estimators ask of them."""
+"""Neighbourhoods of many points: their differences, distances and spectra."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ __all__ = [
     "spectra_of",
 ]
 
+# On a CPU neighbourhoods are computed in pieces of this size, which stay in its cache.
 _CACHE_BYTES = 16 * 2**20
 
-# Sums of squares this small may have lost digits to underflow, and those above its inverse
-# overflow with a few more. The points' differences are then scaled first.
+# Sums of squares below this may have lost digits to underflow, and sums above its inverse are near
+# overflow: the differences of the points are then scaled before they are squared.
 LEAST_TRACE = 1e-200
 
-# Up to this order a GPU computes the eigenvalues of many matrices at a time.
+# Up to this order PyTorch computes the eigenvalues of many matrices at a time on a GPU.
 _MOST_BATCHED = 32
 
 
 def scatter_matrices(
     points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"]
 ) -> tuple[Float64[Tensor, "q r r"], Int64[Tensor, " q"]]:
-    """Return the smaller scatter matrices, divided by 4**exponent, and these exponents.
+    """Return scatter matrices, divided by 4**exponent, and these exponents.
 
-    The exponent is 0 where sums of squares neither overflow nor lose digits to underflow.
+    The matrix is that of the features or, if these are more than the points, the Gram matrix of the
+    points, which has the same non-zero eigenvalues. The exponent is 0 where sums of squares neither
+    overflow nor lose digits to underflow.
 
     Examples
     --------
@@ -51,17 +54,18 @@ def scatter_matrices(
              [-1.,  1.]]], dtype=torch.float64), tensor([0]))
     """
     near = points[indices]
-    # One pass from the points' type to float64: memory is what limits a GPU here. Differences
-    # from one of the points round by the spread alone, however far from the origin they are.
+    # Subtraction and conversion to float64 are one pass, because memory limits a GPU here. The
+    # rounding of differences from one of the points is relative to the spread, however far from the
+    # origin the points are.
     scatter = _products(torch.sub(near, near[:, :1].double()))
     exponents = torch.zeros_like(indices[:, 0])
     trace = scatter.diagonal(dim1=1, dim2=2).sum(dim=1)
-    # The comparisons are false for NaN, the difference of sums that overflowed.
+    # The comparisons are false for NaN, which a difference of two infinite sums gives.
     extreme = (~((trace > LEAST_TRACE) & (trace < 1 / LEAST_TRACE))).nonzero()[:, 0]
     if len(extreme):
         apart = torch.sub(near[extreme], near[extreme, :1].double())
         found = torch.frexp(apart.abs().amax(dim=(1, 2))).exponent.long()
-        # Two steps: 2**-exponent itself is not a float64 for a difference of 2**-1074.
+        # In two steps, because 2**-exponent is not a float64 for a difference of 2**-1074.
         exponents[extreme] = found
         halves = [-(found // 2), found // 2 - found]
         for half in halves:
@@ -78,9 +82,9 @@ def _products(apart: Float64[Tensor, "q k d"]) -> Float64[Tensor, "q r r"]:
 
 
 def _eigenvalues(matrices: Float64[Tensor, "b r r"]) -> Float64[Tensor, "b r"]:
-    """Return them ascending; large ones of a GPU's by the CPU, where PyTorch is faster.
+    """Return eigenvalues, ascending; the CPU computes those of a GPU's larger matrices.
 
-    Above order 32 PyTorch (at least up to 2.11) gives a GPU one matrix at a time.
+    Above order 32 PyTorch (at least up to 2.11) gives a GPU one matrix at a time, which is slower.
     """
     if matrices.device.type == "cpu" or matrices.shape[1] <= _MOST_BATCHED:
         values: Tensor = torch.linalg.eigvalsh(matrices)
@@ -98,7 +102,7 @@ def _eigenvalues(matrices: Float64[Tensor, "b r r"]) -> Float64[Tensor, "b r"]:
 def spectra_of(
     points: Float[Tensor, "n d"], indices: Int64[Tensor, "q k"], memory: int
 ) -> tuple[Float64[Tensor, "q r"], Int64[Tensor, " q"]]:
-    """Return the eigenvalues (descending), divided by 4**exponent, and these exponents."""
+    """Return covariance eigenvalues, descending, over 4**exponent, and these exponents."""
     q, k = indices.shape
     d = points.shape[1]
     rank = min(k - 1, d)
@@ -115,7 +119,7 @@ def spectra_of(
 
 
 def as_neighborhoods(indices: Any, n_points: int, *, least: int) -> Int64[Tensor, "q k"]:
-    """Turn neighbourhoods of at least `least` points into a checked tensor.
+    """Return neighbourhoods as a tensor of valid row numbers, `least` or more in each.
 
     Examples
     --------
@@ -139,17 +143,17 @@ class Neighborhoods:
     Attributes
     ----------
     points : torch.Tensor of shape (n, d)
-        All points, or those that the neighbourhoods need.
+        All points, or those that occur in the neighbourhoods.
     indices : torch.Tensor of shape (q, k)
-        Row numbers of the neighbours among them, nearest first.
+        Row numbers of the neighbours, nearest first.
     rows : torch.Tensor of shape (q,)
-        Row numbers of the points whose neighbours they are.
+        Row numbers of the points whose neighbours these are.
     memory : int
         Bytes of working memory.
     measured : torch.Tensor of shape (q, k), optional
-        The neighbours' distances, where the search has them.
+        The neighbours' distances, if the search returned them.
     tolerance : Tolerance, optional
-        How far the points may be off through the rounding of their mixing.
+        Bounds on the rounding that mixing left in the points.
     """
 
     points: Float[Tensor, "n d"]
@@ -160,12 +164,12 @@ class Neighborhoods:
     tolerance: Tolerance | None = None
 
     def nearest(self, k: int) -> Neighborhoods:
-        """Return those of the k nearest of each."""
+        """Return the neighbourhoods of the k nearest neighbours."""
         measured = None if self.measured is None else self.measured[:, :k]
         return replace(self, indices=self.indices[:, :k], measured=measured)
 
     def differences(self) -> Iterator[tuple[slice, Float64[Tensor, "p k d"]]]:
-        """Yield the neighbours less their own point, some neighbourhoods at a time."""
+        """Yield parts of the neighbourhoods, and their neighbours less their own point."""
         k, d = self.indices.shape[1], self.points.shape[1]
         for part in chunks(len(self.indices), self.memory // (32 * k * d)):
             own = self.points[self.rows[part]].double()
@@ -181,20 +185,20 @@ class Neighborhoods:
         return found
 
     def spectra(self) -> Float64[Tensor, "q r"]:
-        """Return the covariance eigenvalues of each, descending, as `local_spectra` does."""
+        """Return the covariance eigenvalues, descending, as `local_spectra` does."""
         points, exponent = below_overflow(self.points)
         spectra, exponents = spectra_of(points, self.indices, self.memory)
         exponents += exponent
-        # One after the other: 4**exponent may overflow where the eigenvalue does not.
+        # In two steps, because 4**exponent may overflow where the eigenvalue does not.
         for _ in range(2):
             spectra = torch.ldexp(spectra, exponents[:, None])
         return spectra
 
 
 def below_overflow(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int]:
-    """Return points whose differences do not overflow float64, and what they were divided by.
+    """Return points over 2**exponent, whose differences do not overflow float64, and the exponent.
 
-    The divisor is a power of two, given as its exponent: 0 but for the largest of float64.
+    The exponent is 0 unless points have magnitudes of 2**1022 or more.
 
     Examples
     --------

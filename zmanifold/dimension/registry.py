@@ -1,14 +1,15 @@
 """The estimators by name, and the one way to call them.
 
-An estimator is an object with ``needs`` and a call that turns a batch of what it needs into one
-number a point:
+An estimator is a callable object with an attribute ``needs``. A call gets what this names, for a
+batch of q points, and returns one number a point:
 
 - "distances": a tensor of shape (q, k), float64, each row ascending;
 - "spectrum": a tensor of shape (q, min(k - 1, d)), float64: covariance eigenvalues, descending;
 - "points": a tensor of shape (q, k, d), float64: the neighbours less their own point;
 - "neighborhoods": the `Neighborhoods` themselves.
 
-It returns the q numbers, NaN where it finds none, or these with a mask of the degenerate points.
+It returns q numbers, NaN where there is no estimate, or a pair of these and a mask of the points
+whose neighbourhoods are degenerate.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _NEEDS = ("distances", "spectrum", "points", "neighborhoods")
 
 @dataclass(frozen=True)
 class EstimatorInfo(Info):
-    """What `available` says of an estimator; `needs` is what it takes of a neighbourhood."""
+    """The description of an estimator; `needs` names what it takes of a neighbourhood."""
 
     needs: str = ""
 
@@ -69,7 +70,7 @@ def make_estimators(estimators: Any) -> list[Any]:
     Raises
     ------
     InputError
-        If one is unknown, no estimator, or given twice.
+        If a name is unknown, an object is not an estimator, or one is given twice.
 
     Examples
     --------
@@ -99,7 +100,7 @@ def make_estimators(estimators: Any) -> list[Any]:
 
 
 def estimator_name(estimator: Any) -> str:
-    """Return an estimator's name in tables: ``NAME``, and parameters that are not the default.
+    """Return an estimator's name in tables: ``NAME``, and the parameters that differ from defaults.
 
     Examples
     --------
@@ -134,14 +135,14 @@ def estimate(
     Returns
     -------
     dimension : torch.Tensor of shape (q,)
-        Whole numbers of int64 or any of float64.
+        Of int64 for whole numbers, else of float64.
     degenerate : torch.Tensor of shape (q,)
-        Where there is no estimate: not a finite number, or as the estimator says.
+        Where there is no estimate: as the estimator says, else where it is not finite.
 
     Raises
     ------
     InputError
-        If the estimator returns something else.
+        If the estimator does not return one real number a point.
 
     Examples
     --------
@@ -176,7 +177,7 @@ def _checked(returned: Any, q: int) -> tuple[Shaped[Tensor, " q"], Bool[Tensor, 
 
     values, degenerate = returned if isinstance(returned, tuple) else (returned, None)
     if not isinstance(values, torch.Tensor):
-        # Python's numbers are float64, of which torch alone would make float32.
+        # Through NumPy, which makes float64 of Python's numbers; torch would make float32.
         values = torch.from_numpy(np.asarray(values))
     if values.shape != (q,) or values.is_complex():
         raise InputError(

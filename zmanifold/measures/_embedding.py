@@ -1,4 +1,4 @@
-"""t-SNE of training features, with other samples placed among them."""
+"""t-SNE of training samples, with test samples placed among them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from zmanifold.neighbors import MetricSpace, check_metric
 
 __all__ = ["Embedding", "check_embeddable", "embed"]
 
-# Placing a sample asks for up to three neighbours a unit of perplexity; openTSNE's own default of
-# 5 would cut the 25 that it is asked for to 15.
+# The perplexity for placing test samples. openTSNE uses at most three neighbours a unit of it: its
+# default of 5 would cut its 25 neighbours to 15.
 _PLACING_PERPLEXITY = 10.0
 
 
@@ -57,9 +57,9 @@ def embed(
     Parameters
     ----------
     train_x : array-like of shape (n, d)
-        Training samples, as a rule a model's features.
+        Training samples, usually features of a model.
     test_x : array-like of shape (q, d)
-        Samples to be placed.
+        Samples to place among them.
     metric : {"euclidean", "cosine"}, default="cosine"
         The metric of neighbours.
     perplexity : float, default=30.0
@@ -70,18 +70,18 @@ def embed(
     Returns
     -------
     Embedding
-        Both sets in the frame of the drawn training samples.
+        The coordinates of both sets, in one frame.
 
     Raises
     ------
     InputError
-        If openTSNE is missing, an argument is out of its range, or the samples are so much alike
+        If openTSNE is not installed, an argument is out of its range, or the samples are so similar
         that the embedding is not finite.
 
     Notes
     -----
-    openTSNE [1]_ does the work. Its first `transform` moves the fitted embedding to its own
-    centre, in place: the training coordinates are read after it, so that both sets share a frame.
+    The embedding is openTSNE's [1]_. Its first `transform` centres the fitted embedding in place:
+    the training coordinates are read after it, so that both sets share a frame.
 
     References
     ----------
@@ -100,8 +100,8 @@ def embed(
     x, placed = check_embeddable(train_x, test_x, metric=metric, perplexity=perplexity, seed=seed)
     import openTSNE
 
-    # A sample to be placed beyond 2**40 times the training set's extent is moved to there: as far
-    # from all of them, and its squares do not overflow.
+    # Coordinates beyond 2**40 times the training set's extent are cut to that: such a sample stays
+    # about equally far from all training samples, and squares do not overflow.
     moved, beside = centred_in_float32(x, placed)
     beside.clamp_(-(2.0**40), 2.0**40)
 
@@ -126,14 +126,12 @@ def check_embeddable(
     perplexity: float = 30.0,
     seed: int = 0,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "q d"]]:
-    """Check all that `embed` checks before its work.
-
-    The parameters and errors are those of `embed`.
+    """Check the arguments of `embed`, which are the same, without embedding.
 
     Returns
     -------
     train, test : torch.Tensor
-        Points whose Euclidean neighbours are the metric's.
+        The points, mapped so that Euclidean neighbours are the metric's.
 
     Examples
     --------
@@ -151,9 +149,9 @@ def check_embeddable(
             "samples: lower it, or give more samples."
         )
     check_count("seed", seed, least=0)
-    # Unit vectors order neighbours by the cosine.
+    # For "cosine" these are unit vectors.
     x, placed = MetricSpace.of(metric, train_x=train, test_x=test).points
-    # 64 units of float64's rounding: the library would embed noise, or overrun its stack.
+    # Differences within 64 units of float64's rounding: openTSNE would embed noise, or crash.
     if float((x - x[0]).abs().max()) <= 2.0**-46 * largest_magnitude(x):
         raise InputError(
             "train_x holds samples that are all alike, of which the t-SNE embedding would not be "

@@ -1,4 +1,4 @@
-"""Products in bfloat16 that propose candidates: some CPUs form them twice as fast as in float32."""
+"""Proposals by products in bfloat16, which some CPUs compute twice as fast as in float32."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from zmanifold.neighbors._proposals import CACHE_BYTES, SPARE_CANDIDATES, Factor
 
 __all__ = ["BFloat16Filter"]
 
-# Into so many columns half a squared norm is split: their rounding is that of float32.
+# Half a squared norm is split into this number of bfloat16 columns, of 8 bits each: together they
+# are as precise as a float32.
 _PARTS = 3
 
 
 @dataclass(frozen=True)
 class BFloat16Filter:
-    """Points centred, scaled and rounded to bfloat16, where a product proposes candidates.
+    """Points centred, scaled and rounded to bfloat16, whose products propose candidates.
 
-    All norms are at most 1: a set with points too far for its frame is none for bfloat16.
+    All norms are at most 1: a set with points too far for the frame is searched in float32.
 
-    Half the squared norms are columns of their own: for query q and point j the product gives
-    -|q - j|^2 / 2. It is summed in float32, and what its own rounding to bfloat16 loses is small
-    where the distance is. `ceiling` and `floor` account for both, and for how far the points were
-    moved by their rounding, which is measured.
+    Half the squared norms are columns of their own, so that the product of query q and point j is
+    -|q - j|^2 / 2. It is summed in float32 and then rounded to bfloat16, whose error is relative to
+    the squared distance. `ceiling` and `floor` account for both roundings, and for how far rounding
+    moved the points, which is measured.
 
     Attributes
     ----------
     frame : Filter
-        How points are centred and scaled; it holds none.
+        The centre and the scale, as a filter without points.
     points : torch.Tensor of shape (n, d + 6)
-        The right-hand side of products.
+        The right factor of the products.
     squares : torch.Tensor of shape (n,)
         Zeros: the products contain the squared norms.
     sizes : torch.Tensor of shape (n, 2)
-        The rounded points' norms, and how far from them the points are.
+        The norms of the rounded points, and their distances from the points before rounding.
     """
 
     frame: Filter
@@ -55,41 +56,41 @@ class BFloat16Filter:
         queries: Float[Tensor, "m d"],
         order: Int64[Tensor, " n"] | None = None,
     ) -> BFloat16Filter:
-        """Build it for these queries; its points are these in the given order of their rows."""
+        """Build a filter of points, in this order of their rows, for these queries."""
         frame = Filter.frame_of(points, torch.float32, queries)
         placed = _left(frame, points, order)
         squares = points.new_zeros(len(points)).float()
         return cls(frame, _swapped(placed.matrix), squares, placed.sizes)
 
     def left(self, queries: Float[Tensor, "q d"]) -> Factor:
-        """Return queries as the left-hand side of products, with their sizes."""
+        """Return queries as the left factor, with their sizes."""
         return _left(self.frame, queries)
 
     @property
     def right(self) -> Factor:
-        """The points, with their sizes."""
+        """The points as the right factor, with their sizes."""
         return Factor(self.points, self.sizes)
 
     def mirrored(self) -> Factor:
-        """Return the points as the left-hand side of products."""
+        """Return the points as the left factor."""
         return Factor(_swapped(self.points), self.sizes)
 
     def spare(self, k: int) -> int:
-        """Tell how many candidates more than k neighbours are to be kept."""
+        """Return how many more candidates than k neighbours to keep."""
         return SPARE_CANDIDATES + k // 3
 
     def ceiling(self, sizes: Float64[Tensor, "q 2"], within: Float64[Tensor, " q"]) -> Bound:
-        """Return values that no point within given distances of the queries exceeds."""
+        """Return the bound that no value of a point within a distance of the query exceeds."""
         return self._bound(sizes, within, 1)
 
     def floor(self, sizes: Float64[Tensor, "q 2"], within: Float64[Tensor, " q"]) -> Bound:
-        """Return values that no point at given distances of the queries, or beyond, is below."""
+        """Return the bound that no value of a point at a distance, or farther, is below."""
         return self._bound(sizes, within, -1)
 
     def reach(
         self, sizes: Float64[Tensor, "q 2"], values: Float64[Tensor, " q"]
     ) -> Float64[Tensor, " q"]:
-        """Return distances within which bounds are wanted to tell points with such values."""
+        """Return the `within` that bounds need to separate points with such values."""
         apart: Tensor = values.clamp(min=0).sqrt_()
         return (apart + sizes[:, 0]) * self.frame.scale
 
@@ -139,7 +140,7 @@ def _left(
 
 
 def _swapped(placed: BFloat16[Tensor, "n e"]) -> BFloat16[Tensor, "n e"]:
-    """Turn a left-hand side into a right-hand side, or back: x'y - |x|^2 / 2 - |y|^2 / 2."""
+    """Turn a left factor into a right one, or back, for products x'y - |x|^2 / 2 - |y|^2 / 2."""
     swapped = placed.clone()
     swapped[:, -2 * _PARTS : -_PARTS] = -placed[:, -_PARTS:]
     swapped[:, -_PARTS:] = -placed[:, -2 * _PARTS : -_PARTS]

@@ -1,4 +1,4 @@
-"""A bound on the values of products at given distances, and back."""
+"""A bound on the values that products have at given distances, and its inverse."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ __all__ = ["Bound"]
 
 @dataclass(frozen=True)
 class Bound:
-    """The values that products may have at given distances, at the most or at the least.
+    """An upper or a lower bound on the values of points, as a function of their distance D.
 
-    Distances D are unscaled and as float64 arithmetic rounded them. The bound of the values is
-    growth * (slope * D + shift)^2 + offset, where a negative term in brackets counts as 0.
+    The bound is growth * (slope * D + shift)^2 + offset, where a negative term in brackets counts
+    as 0. Distances are those of the unscaled points, as float64 arithmetic rounds them.
 
     Attributes
     ----------
     side : int
-        1 if no point within the distances has a value above, -1 if none beyond has one below.
+        1: no point within a distance has a value above the bound there. -1: no point at a distance
+        or farther has a value below it.
     slope, growth : float
-        Those of all queries.
+        Coefficients that all queries share.
     shift, offset : torch.Tensor of shape (q,)
-        Those of each query.
+        Coefficients of each query.
     within : torch.Tensor of shape (q,)
-        The largest distances for which it holds; beyond them nothing is known.
+        The largest distance of each query for which the bound holds.
     """
 
     side: int
@@ -38,16 +39,16 @@ class Bound:
     within: Float64[Tensor, " q"]
 
     def values(self, distances: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
-        """Return the bound at these distances; where it does not hold, infinity on its side."""
+        """Return the bound at these distances; side * infinity where it does not hold."""
         reach = (self.slope * distances + self.shift).clamp(min=0)
         bound: Tensor = self.growth * reach.square() + self.offset
         return bound.masked_fill_(distances > self.within, self.side * math.inf)
 
     def distances(self, values: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
-        """Return distances at which the bound is below these values, with side -1 above.
+        """Return distances at which the bound is below these values (side 1) or above (side -1).
 
-        Where no distance is small enough, 0 is returned, and where with side -1 none is large
-        enough, infinity. docs/proofs.md, section 4, derives 2**-48.
+        If there is no such distance, the result is 0 for side 1 and infinity for side -1.
+        docs/proofs.md, section 4, derives 2**-48.
         """
         rounding = self.side * 2.0**-48
         square = (values - self.offset) / self.growth

@@ -15,10 +15,10 @@ __all__ = ["pair_distances", "root_sum_squares", "write_nearest"]
 
 
 def root_sum_squares(differences: Float64[Tensor, "*shape d"]) -> Float64[Tensor, "*shape"]:
-    """Return Euclidean lengths, the same bits whatever else is computed; overwrites its input."""
+    """Return Euclidean lengths, whose bits depend on their rows alone; overwrite the input."""
     squares = differences.square_()
     if squares.numel() == squares.shape[-1]:
-        # Threads share a single row's sum and round it otherwise.
+        # torch splits the sum of a single row among threads, which rounds it differently.
         return torch.cat([squares, squares]).sum(dim=-1)[: len(squares)].sqrt_()
     return squares.sum(dim=-1).sqrt_()
 
@@ -26,7 +26,10 @@ def root_sum_squares(differences: Float64[Tensor, "*shape d"]) -> Float64[Tensor
 def pair_distances(
     a: Float[Tensor, "p d"], b: Float[Tensor, "p d"], memory: int
 ) -> Float64[Tensor, " p"]:
-    """Measure row by row by direct differences in float64; the same pair, the same bits."""
+    """Return distances row by row, by direct differences in float64.
+
+    The bits of a distance depend on its pair alone.
+    """
     distances = a.new_empty(len(a), dtype=torch.float64)
 
     def work(part: slice) -> None:
@@ -37,7 +40,7 @@ def pair_distances(
 
 
 def write_nearest(search: Search, candidates: Int64[Tensor, "q c"]) -> None:
-    """Measure each query's candidates and write the nearest in order of their distances.
+    """Measure the distance of each query's candidates and write the nearest, by distance.
 
     Parameters
     ----------
@@ -45,7 +48,7 @@ def write_nearest(search: Search, candidates: Int64[Tensor, "q c"]) -> None:
         On any device.
     candidates : torch.Tensor of shape (q, c)
         At least k different row numbers for each query, ascending: equal distances keep their
-        order. -1 is none.
+        order. -1 stands for no candidate.
     """
     if search.points.device.type == "cpu":
         from zmanifold.neighbors._measuring import measure_candidates
@@ -61,9 +64,9 @@ def _write_nearest_by_torch(search: Search, candidates: Int64[Tensor, "q c"]) ->
     distances = points.new_empty(candidates.shape, dtype=torch.float64)
 
     def work(part: slice) -> None:
-        # One row may have more candidates than fit: cut those too.
+        # The candidates of a single query may need more memory than there is: they are cut too.
         for columns in chunks(c, memory // (48 * d)):
-            # The difference of a float32 and a float64 tensor is one in float64, in one pass.
+            # torch subtracts float64 from float32 in float64, without a copy of the first.
             near = torch.sub(points[candidates[part, columns]], at[part].double()[:, None, :])
             distances[part, columns] = root_sum_squares(near)
         distances[part].masked_fill_(candidates[part] < 0, math.inf)

@@ -1,4 +1,4 @@
-"""Search for queries that a proposal left open, with every point that could matter."""
+"""The search for queries without a proof: every point that could matter is measured."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from zmanifold.neighbors._search import Search
 
 __all__ = ["FEW_QUERIES", "search_exhaustively"]
 
-# So few queries are compared with every point in less time than a float64 filter is built.
+# Up to this number of queries, comparing them with every point takes less time than building a
+# float64 filter.
 FEW_QUERIES = 16
 
-# Queries that are compared by one filter.
+# The number of queries that share a filter.
 _TOGETHER = 1024
 
 
 def search_exhaustively(search: Search, left: Int64[Tensor, " left"]) -> None:
-    """Search again for some queries, by direct differences with every point that could be near.
+    """Search again for the queries at positions `left`, with every point that could be near.
 
-    The k-th distance found so far bounds the true one from above: a point whose value in float64
-    proves that it lies farther cannot matter. So few queries need no such proof that they are
-    compared with all points, and none need have been found.
+    The k-th distance found so far is an upper bound on the true one: a point whose float64 value
+    proves that it lies farther cannot matter. Up to FEW_QUERIES queries are compared with all
+    points instead, and need no neighbours found before.
     """
     search = replace(search, in_order=True)
     compare = _compare_with_all if len(left) <= FEW_QUERIES else _compare_with_possible
@@ -53,8 +54,8 @@ def _compare_with_possible(search: Search, left: Int64[Tensor, " left"]) -> None
     points, d = search.points, search.points.shape[1]
     pool = _first_copies(points, search.k + 1)
     kept = points[pool]
-    # Each block of queries near one another has a filter centred on them: rounding is relative to
-    # norms, and these may be large because of what is far from all of the block alone.
+    # Each block of queries has a filter centred on it, and consists of queries near one another.
+    # Rounding is relative to norms, which are large around a centre that is far from the block.
     left = left[_along_the_widest(search.queries.part(left).at)]
     for block in chunks(len(left), min(search.memory // (48 * len(pool) + 8 * d), _TOGETHER)):
         positions = left[block]
@@ -73,7 +74,7 @@ def _compare_with_possible(search: Search, left: Int64[Tensor, " left"]) -> None
 
 
 def _along_the_widest(at: Float[Tensor, "q d"]) -> Int64[Tensor, " q"]:
-    """Order queries by the coordinate that varies most."""
+    """Return the order of the queries along the coordinate that varies most."""
     low, high = at.aminmax(dim=0)
     return at[:, (high - low).argmax()].argsort()
 
@@ -81,9 +82,9 @@ def _along_the_widest(at: Float[Tensor, "q d"]) -> Int64[Tensor, " q"]:
 def _rectangles(
     mask: Bool[Tensor, "q m"],
 ) -> Iterator[tuple[Int64[Tensor, " r"], Int64[Tensor, "r c"]]]:
-    """Yield rows with the columns where they are true, ascending, padded at the end with -1.
+    """Yield rows and the columns where they are true, ascending, padded at the end with -1.
 
-    Rows whose counts round up to the same power of two go together: at most half is padding.
+    Rows whose counts round up to the same power of two come together: at most half is padding.
     """
     counts = mask.sum(dim=1)
     rows, columns = mask.nonzero(as_tuple=True)
@@ -98,9 +99,9 @@ def _rectangles(
 
 
 def _first_copies(points: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " m"]:
-    """Return the rows left when every point keeps only its first `count` exact copies.
+    """Return the rows that are left if only the first `count` exact copies of a point are kept.
 
-    Equal distances come by row number, so the other copies are no query's k nearest for k < count.
+    Equal distances come by row number: the other copies are among no query's k < count nearest.
     """
     rows_as_bytes = points.cpu().numpy().view(np.dtype((np.void, points[0].nbytes)))[:, 0]
     _, group, sizes = np.unique(rows_as_bytes, return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""Products in float32 or float64 that propose candidates, with a bound on their rounding."""
+"""Proposals by products in float32 or float64, with a bound on their rounding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zmanifold.neighbors._proposals import CACHE_BYTES, SPARE_CANDIDATES, Factor
 
 __all__ = ["SAMPLED", "Filter", "middle"]
 
-# So many points tell where most of them are.
+# The size of the sample of points that shows where most of them are.
 SAMPLED = 256
 
 # Norms may exceed the typical one by 2**40: float32 products of typical points, of about 2**-82,
@@ -27,7 +27,7 @@ _RANGE = 40
 
 @dataclass(frozen=True)
 class Filter:
-    """Points centred and scaled to norms of at most 1, where a product proposes candidates.
+    """Points centred and scaled to norms of at most 1, whose products propose candidates.
 
     For query q and point j the product gives a_j ~ |j|^2 - 2 q.j, so a_j + |q|^2 is the squared
     distance up to an error that `ceiling` and `floor` account for.
@@ -35,20 +35,20 @@ class Filter:
     Attributes
     ----------
     centre : torch.Tensor of shape (d,)
-        What is subtracted.
+        The place that is subtracted from points.
     scale : float
-        The power of two that differences are divided by.
+        The power of two that the differences are divided by.
     points : torch.Tensor of shape (m, d)
-        The right-hand side of products.
+        The right factor of the products.
     squares : torch.Tensor of shape (m,)
-        The squared norms; of points that are too far, more than any value.
+        The squared norms of the points; 4, more than any value, for points that are too far.
     norms : torch.Tensor of shape (n,)
-        Their norms, infinity for points that are too far.
+        The norms; infinity for points that are too far.
     radius : float
-        The largest norm but for these.
+        The largest finite norm.
     partial : bool
-        Whether there may be points too far: norms above 1, whose products might overflow while
-        those of most points vanish. No bound within reach of such a point says anything.
+        Whether points may be too far: with norms above 1, where products might overflow or those of
+        most points underflow. Bounds whose reach includes such points are infinite.
     """
 
     centre: Float[Tensor, " d"]
@@ -69,10 +69,10 @@ class Filter:
         order: Int64[Tensor, " n"] | None = None,
         around: Float[Tensor, "a d"] | None = None,
     ) -> Filter:
-        """Build it for these queries; rows past n are padding at infinite distance.
+        """Build a filter of points, in this order of their rows, for these queries.
 
-        The filter's points are these in the given order of their rows. It is centred for most of
-        the points, or of those that it shall be `around`.
+        Rows past n are padding at infinite distance. The centre is near most of the points, or near
+        most of those given as `around`.
         """
         n, d = points.shape
         out = points.new_empty((n_padded, d), dtype=dtype)
@@ -98,10 +98,10 @@ class Filter:
         dtype: torch.dtype,
         typical: float = math.inf,
     ) -> Filter:
-        """Build one that holds no points, for those of up to the largest magnitude.
+        """Build a filter without points, for points of up to the largest magnitude.
 
-        The scale is a power of two, which rounds nothing, that brings norms down to 1 at most:
-        all of them, but for those that exceed the `typical` norm by 2**40.
+        The scale is a power of two, so that no division rounds. It brings all norms to at most 1,
+        except norms that exceed the `typical` one by a factor of 2**40.
         """
         none = centre.new_empty((0, len(centre)), dtype=dtype)
         scale = 2.0 ** math.frexp(2 * largest * math.sqrt(len(centre)))[1]
@@ -118,7 +118,7 @@ class Filter:
         queries: Float[Tensor, "m d"],
         around: Float[Tensor, "a d"] | None = None,
     ) -> Filter:
-        """Build one that holds no points, for these and queries of them."""
+        """Build a filter without points whose centre and scale suit these points and queries."""
         around = points if around is None else around
         mean = around.mean(dim=0).double()
         some = around[torch.linspace(0, len(around) - 1, SAMPLED, device=around.device).long()]
@@ -131,13 +131,13 @@ class Filter:
     def moved(self, points: Float[Tensor, "q d"]) -> Float[Tensor, "q d"]:
         """Centre and scale points.
 
-        Differences are formed in the wider of the two dtypes and then rounded to the filter's:
+        Differences are computed in the wider of the two dtypes and then rounded to the filter's;
         `ceiling` allows for both roundings.
         """
         return ((points.to(self.centre.dtype) - self.centre) / self.scale).to(self.points.dtype)
 
     def holding(self, points: Float[Tensor, "m d"]) -> Filter:
-        """Return one in the same place that holds these points."""
+        """Return a filter with the same centre and scale that holds these points."""
         placed = self.left(points)
         return replace(
             self,
@@ -148,11 +148,11 @@ class Filter:
         )
 
     def _squares(self, norms: Float64[Tensor, " m"]) -> Float[Tensor, " m"]:
-        """Return their squares; of points too far 4: |j|^2 - 2 q.j is at most 3 for all others."""
+        """Return squared norms, 4 for points too far: |j|^2 - 2 q.j is at most 3 for the others."""
         return norms.square().clamp_(max=4).to(self.points.dtype)
 
     def left(self, queries: Float[Tensor, "q d"]) -> Factor:
-        """Return queries as the left-hand side of products, with their norms."""
+        """Return queries as the left factor, with their norms."""
         moved = self.moved(queries)
         norms = torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64)
         if self.partial:
@@ -162,15 +162,15 @@ class Filter:
 
     @property
     def right(self) -> Factor:
-        """The points, with their norms."""
+        """The points as the right factor, with their norms."""
         return Factor(self.points, self.norms)
 
     def mirrored(self) -> Factor:
-        """Return the same: both sides are alike."""
+        """Return the points as the left factor, which is the same as the right one."""
         return self.right
 
     def spare(self, k: int) -> int:
-        """Tell how many candidates more than k neighbours are to be kept."""
+        """Return how many more candidates than k neighbours to keep."""
         return SPARE_CANDIDATES
 
     def values(self, left: Factor, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
@@ -178,19 +178,19 @@ class Filter:
         return torch.addmm(self.squares, left.matrix, self.points.mT, alpha=-2, out=out)
 
     def ceiling(self, norms: Float64[Tensor, " q"], within: Float64[Tensor, " q"]) -> Bound:
-        """Return values that no point within given distances of the queries exceeds."""
+        """Return the bound that no value of a point within a distance of the query exceeds."""
         return self._bound(norms, within, 1)
 
     def floor(self, norms: Float64[Tensor, " q"], within: Float64[Tensor, " q"]) -> Bound:
-        """Return values that no point at given distances of the queries, or beyond, is below."""
+        """Return the bound that no value of a point at a distance, or farther, is below."""
         return self._bound(norms, within, -1)
 
     def reach(
         self, norms: Float64[Tensor, " q"], values: Float64[Tensor, " q"]
     ) -> Float64[Tensor, " q"]:
-        """Return distances within which bounds are wanted to tell points with such values.
+        """Return the `within` that bounds need to separate points with such values.
 
-        A value and |q|^2 are the squared distance but for rounding, for which |q| is room.
+        A value plus |q|^2 is the squared distance up to rounding; adding |q| leaves room for that.
         """
         apart: Tensor = (values + norms.square()).clamp_(min=0).sqrt_()
         return (apart + norms) * self.scale
@@ -223,16 +223,16 @@ class Filter:
 def middle(
     sample: Float[Tensor, "s d"], mean: Float64[Tensor, " d"]
 ) -> tuple[Float64[Tensor, " d"], float]:
-    """Return a place near most points, and the median of their distances to it.
+    """Return a place near most points, and the median of the sample's distances to it.
 
     Parameters
     ----------
     sample : torch.Tensor of shape (s, d)
-        Some of the points.
+        A sample of the points.
     mean : torch.Tensor of shape (d,)
-        The mean of all of them, not finite if their sum overflowed. It is taken unless a few
-        points far away have moved it to where norms, and with them rounding, are twice as large as
-        around the median.
+        The mean of all points, not finite if their sum overflowed. The place is this mean, unless a
+        few points far away have moved it so that distances to it, and rounding with them, are twice
+        as large as distances to the coordinate-wise median.
 
     Examples
     --------
@@ -240,7 +240,7 @@ def middle(
     >>> from zmanifold.neighbors._filter import middle
     >>> sample = torch.tensor([[1.0], [2.0], [3.0], [3.0], [1e8]])
     >>> middle(sample, sample.double().mean(dim=0))
-    (tensor([3.], dtype=torch.float64), 1.0)
+    (tensor([3.], dtype=torch.float64), 2.0)
     """
     exact = sample.double()
     median = exact.median(dim=0).values
@@ -253,5 +253,5 @@ def middle(
 
 
 def _largest(norms: Float64[Tensor, " n"]) -> float:
-    """Return the largest norm of a point that is not too far."""
+    """Return the largest finite norm."""
     return float(norms.masked_fill(norms == math.inf, 0).max())

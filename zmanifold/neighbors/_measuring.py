@@ -1,4 +1,4 @@
-"""Direct differences in float64 on a CPU, and the nearest of what they measure; by numba."""
+"""Distances by direct differences in float64 on a CPU, and the nearest of them, by numba."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from zmanifold.neighbors._sorting import write_first
 __all__ = ["choose", "measure_candidates", "measure_pairs", "measure_uncertain"]
 
 _kernel = kernel()
-# A sum of squares in any order: the bound on its rounding holds for all of them.
+# A sum of squares may be taken in any order: the bound on its rounding holds for every order.
 _summing = kernel("reassoc", "contract")
 
-# Queries that all threads together measure at a time.
+# The number of queries that all threads together measure at a time.
 _MEASURED_TOGETHER = 1024
 
 
 def measure_candidates(search: Search, candidates: Int[Tensor, "q c"]) -> None:
-    """Measure each query's candidates and write the nearest by (distance, row).
+    """Measure the distances of each query's candidates and write the nearest by (distance, row).
 
     Parameters
     ----------
     search : Search
         On a CPU.
     candidates : torch.Tensor of shape (q, c)
-        Different row numbers for each query; -1 is none. Queries with fewer than k get infinite
-        distances to -1.
+        Different row numbers for each query; -1 stands for no candidate. A query with fewer than k
+        gets infinite distances and row numbers -1.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def measure_candidates(search: Search, candidates: Int[Tensor, "q c"]) -> None:
 def measure_uncertain(
     search: Search, lists: Shortlists, proposal: Proposal, sizes: Float64[Tensor, "q *s"]
 ) -> None:
-    """Write the nearest candidates out of order, and measure only where values leave doubt.
+    """Write the nearest candidates in any order, and measure only those that values leave open.
 
     Fewer than k points have values below the k-th smallest value v. The k-th neighbour is therefore
     farther than a distance whose ceiling is below v, and nearer than one whose floor is above v.
@@ -71,13 +71,13 @@ def measure_uncertain(
     Parameters
     ----------
     search : Search
-        On a CPU; of the distances it wants those of the k-th neighbours alone.
+        A search on a CPU that wants only the distances of the k-th neighbours.
     lists : Shortlists
         The candidates, finished and in the order of the queries.
     proposal : Proposal
-        Whose values they have.
+        What the candidates' values were computed by.
     sizes : torch.Tensor of shape (q,) or (q, s)
-        What its bounds need to know of each query.
+        The queries' sizes (see `Factor`).
     """
     k = search.k
     kth = torch.empty_like(search.distances[:, 0])
@@ -91,7 +91,7 @@ def measure_uncertain(
     nearer = floor.values(ceiling.distances(kth)).minimum(kth)
     possible = ceiling.values(floor.distances(kth))
     bounds = torch.stack([nearer, possible], dim=1)
-    # Lists that are too short have no k-th value: all of their candidates are measured.
+    # A list that is too short has no k-th value: all of its candidates are measured.
     bounds[kth.isnan()] = bounds.new_tensor([-math.inf, math.inf])
     points, at, limits = search.points.numpy(), search.queries.at.numpy(), bounds.numpy()
     distances, indices = search.distances.numpy(), search.indices.numpy()
@@ -114,8 +114,8 @@ def measure_pairs(
 ) -> Float64[np.ndarray, " p"]:
     """Return the distances of pairs of a query and a point.
 
-    Squares are added in the order of the features, as the k-d tree adds them, or in the order of
-    `measure_candidates`.
+    With `in_order` squares are added in the order of the features, as the k-d tree adds them; else
+    as `measure_candidates` adds them.
     """
     distances = np.empty(pairs.shape[1])
     (_measure_pairs_in_order if in_order else _measure_pairs)(points, at, pairs, distances)
@@ -125,10 +125,10 @@ def measure_pairs(
 @_kernel
 @no_type_check
 def _measure_between(points, at, values, columns, bounds, order, distances, indices):
-    """Measure candidates with values between two bounds.
+    """Measure the candidates whose values lie between two bounds.
 
-    Those below the first are nearer than the k-th neighbour, fewer than k of them; those above the
-    second are farther.
+    Candidates below the first bound, fewer than k, are nearer than the k-th neighbour; those above
+    the second are farther.
     """
     most, k = columns.shape[1], indices.shape[1]
     found, sorted_found = np.empty(most), np.empty(most)
@@ -176,7 +176,7 @@ def _measure(points, at, candidates, order, distances, indices, in_order):
 @_kernel
 @no_type_check
 def choose(measured, candidates, distances, indices):
-    """Write the k nearest of measured candidates by (distance, row), and the last distances."""
+    """Write the k nearest of measured candidates by (distance, row), and their last distances."""
     q, most = candidates.shape
     found, sorted_found = np.empty(most), np.empty(most)
     near, sorted_near = np.empty(most, np.int64), np.empty(most, np.int64)
@@ -212,8 +212,8 @@ def _distance(x, y):
     return math.sqrt(total)
 
 
-# The same text under another name: numba's cache on disk tells functions apart by these, not by
-# their options.
+# The text of `_distance` under another name: numba's cache on disk tells functions apart by name
+# and text, not by their options.
 @_kernel
 @no_type_check
 def _distance_in_order(x, y):

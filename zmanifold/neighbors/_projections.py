@@ -1,4 +1,4 @@
-"""Products of projections on principal directions, which bound those of the points themselves."""
+"""Proposals by projections on principal directions, whose products bound those of the points."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from zmanifold.neighbors._proposals import CACHE_BYTES, Factor
 
 __all__ = ["MOST_COLUMNS", "ProjectionFilter", "Projections"]
 
-# Shares of the features that are tried as numbers of directions, and the most of these.
+# The numbers of directions to try, as shares of the features, and the largest number.
 _SHARES = (1 / 12, 1 / 8, 1 / 6, 1 / 4)
 MOST_COLUMNS = 256
 
-# The directions are the principal ones of so many points. With some of these as queries the share
-# of products that projections spare is estimated.
+# The directions are the principal ones of a sample of this size. Some of its points, as queries,
+# show which share of the full products projections save.
 _SAMPLED, _TRIED = 2048, 128
 
-# The product of a single pair takes so many times as long as one of a tile. Projections must take
-# at most this share of the time without them.
+# The product of a single pair takes so many times as long as a product within a tile. Projections
+# are used if they are estimated to take at most this share of the time without them.
 _SINGLE_PAIR_COST = 16
 _MOST_COST = 0.7
 
 
 @dataclass(frozen=True)
 class Projections:
-    """A linear map to fewer columns that lengthens nothing, and a column for what it leaves out.
+    """Points projected on fewer directions, with the lengths of the residuals as one more column.
 
     With z = B'x and r = sqrt(|x|^2 - |z|^2), where B has a spectral norm of at most 1, x'y is at
-    most z_x'z_y + r_x r_y (Cauchy and Schwarz, for the form I - BB').
+    most z_x'z_y + r_x r_y (Cauchy-Schwarz, for the quadratic form I - BB').
 
     Attributes
     ----------
@@ -69,14 +69,14 @@ class Projections:
 
     @classmethod
     def of(cls, points: Float32[Tensor, "n d"], share: float) -> Projections | None:
-        """Choose the directions, or find that no choice spares much.
+        """Choose directions; return None if no choice saves enough time.
 
         Parameters
         ----------
         points : torch.Tensor of shape (n, d)
             Centred, in random order.
         share : float
-            The share of all points that a candidate list holds.
+            The length of a candidate list as a share of all points.
         """
         from sklearn.utils.extmath import randomized_svd
 
@@ -91,7 +91,8 @@ class Projections:
         directions = torch.from_numpy(np.ascontiguousarray(found.T))
         squares = exact.square().sum(dim=1)
         tried = slice(None, None, max(1, m // _TRIED))
-        # A query is its own first neighbour. A list's limit is wider until all points were seen.
+        # A query is its own first neighbour. While points are still to come, a list's limit is
+        # higher than in the end: 1.5 allows for that.
         rank = min(1 + math.ceil(1.5 * share * m), m)
         values = squares - 2 * exact[tried] @ exact.mT
         limits = values.kthvalue(rank, dim=1, keepdim=True).values
@@ -112,7 +113,7 @@ class Projections:
 
 @dataclass(frozen=True)
 class ProjectionFilter(Filter):
-    """A float32 filter of whose products only those are formed that projections leave open.
+    """A float32 filter that computes only those products that projections leave open.
 
     The filter's own bounds hold: docs/proofs.md, section 3.
     """
@@ -121,11 +122,11 @@ class ProjectionFilter(Filter):
 
     @property
     def right(self) -> Factor:
-        """The projections of the points, and the points."""
+        """The projections of the points as the right factor, with the points."""
         return Factor(self.projections.points, self.norms, self.points)
 
     def left(self, queries: Float[Tensor, "q d"]) -> Factor:
-        """Return the projections of queries, and the queries."""
+        """Return the projections of queries as the left factor, with the queries."""
         placed = super().left(queries)
         return Factor(self.projections.placed(placed.matrix), placed.sizes, placed.matrix)
 

@@ -1,4 +1,4 @@
-"""Products of queries and points propose candidates; bounds prove that none is missing."""
+"""The protocol of proposals: products list candidates, bounds prove that none is missing."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from zmanifold.neighbors._bounds import Bound
 
 __all__ = ["CACHE_BYTES", "SPARE_CANDIDATES", "Factor", "Proposal", "within_reach"]
 
-# Points are centred and scaled in pieces that stay in a CPU's cache.
+# Points are centred and scaled in pieces of this size, which stay in a CPU's cache.
 CACHE_BYTES = 8 * 2**20
 
-# More candidates than neighbours are kept, so that rounding in the products seldom decides.
+# So many more candidates than neighbours are kept. With fewer, rounding in the products would more
+# often leave open whether a neighbour is missing, and those queries are searched again.
 SPARE_CANDIDATES = 16
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One side of the products: queries or points, centred, scaled and rounded.
+    """One factor of the products: queries or points, centred, scaled and rounded.
 
     Attributes
     ----------
     matrix : torch.Tensor of shape (m, e)
-        What is multiplied.
+        The rows that are multiplied.
     sizes : torch.Tensor of shape (m,) or (m, s)
-        What the bounds need to know of each row.
+        Each row's norm, and whatever else the bounds need of it.
     unprojected : torch.Tensor of shape (m, d), optional
-        Where the products of `matrix` only bound those that count: the factor of the latter.
+        If products of `matrix` only bound the products of points: the points, for the latter.
     """
 
     matrix: Float[Tensor, "m e"]
@@ -40,52 +41,54 @@ class Factor:
 
     @property
     def exact(self) -> Float[Tensor, "m _"]:
-        """The factor whose products count."""
+        """The factor whose products are values, not only bounds on them."""
         return self.matrix if self.unprojected is None else self.unprojected
 
 
 def within_reach(
     norms: Float64[Tensor, " q"], distances: Float64[Tensor, " q"]
 ) -> Float64[Tensor, " q"]:
-    """Return norms that no point exceeds whose rounding matters to a bound at these distances.
+    """Return an upper limit on the norms of points whose rounding matters to a bound.
 
-    docs/proofs.md, section 1, derives them. All are divided by the same power of two.
+    The bound is one at these distances of the queries. Norms and distances are divided by the same
+    power of two. docs/proofs.md, section 1, derives the limit.
     """
     return 1.02 * torch.maximum(2 * norms, norms + distances)
 
 
 class Proposal(Protocol):
-    """Points as products see them.
+    """A way to compute approximate squared distances of queries and points by matrix products.
 
-    For query q and point j the value a_j = squares_j - 2 q.j is the squared distance but for a
-    term of q alone and for errors; the smallest values of a query are its candidates.
+    For query q and point j the value a_j = squares_j - 2 q.j is their squared distance, but for a
+    term that depends on q alone and for rounding. The points with a query's smallest values are its
+    candidates.
     """
 
     @property
     def squares(self) -> Float[Tensor, " m"]:
-        """The points' terms of the values."""
+        """The term of each point in the values."""
 
     @property
     def right(self) -> Factor:
-        """The points as the right-hand side of products."""
+        """The points as the right factor."""
 
     def mirrored(self) -> Factor:
-        """Return the points as the left-hand side, where all of them are the queries."""
+        """Return the points as the left factor, for searches where they are the queries."""
 
     def left(self, queries: Float[Tensor, "q d"]) -> Factor:
-        """Return queries as the left-hand side of products."""
+        """Return queries as the left factor."""
 
     def spare(self, k: int) -> int:
-        """Tell how many candidates more than k neighbours are to be kept."""
+        """Return how many more candidates than k neighbours to keep."""
 
     def ceiling(self, sizes: Any, within: Float64[Tensor, " q"]) -> Bound:
-        """Return values that no point within given distances of the queries exceeds.
+        """Return the bound that no value of a point within a distance of the query exceeds.
 
-        They hold for distances up to `within`, the tighter the smaller these are.
+        The bound holds for distances up to `within`; the smaller these are, the tighter it is.
         """
 
     def floor(self, sizes: Any, within: Float64[Tensor, " q"]) -> Bound:
-        """Return values that no point at given distances of the queries, or beyond, is below."""
+        """Return the bound that no value of a point at a distance, or farther, is below."""
 
     def reach(self, sizes: Any, values: Float64[Tensor, " q"]) -> Float64[Tensor, " q"]:
-        """Return distances within which bounds are wanted to tell points with such values."""
+        """Return the `within` that bounds need to separate points with such values."""

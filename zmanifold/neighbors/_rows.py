@@ -1,4 +1,4 @@
-"""Search on any device with torch alone: whole rows of products, and the smallest of each."""
+"""The search with torch alone, for any device: whole rows of products, and the smallest of each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["search_rows"]
 
 
 def search_rows(search: Search) -> None:
-    """Search with float32 products; neighbours always come by distance."""
+    """Search by float32 products, and write the neighbours by distance."""
     points = search.points
     n, d = points.shape
     n_candidates = min(search.n_others, search.k + SPARE_CANDIDATES)
-    # Selecting first among group minima, then inside the chosen groups, looks at n/g + g*c
+    # Selecting among the minima of groups of g, then inside the c chosen groups, looks at n/g + g*c
     # values instead of n; the sum is least at g = sqrt(n/c).
     n_groups_per = max(1, math.isqrt(n // n_candidates))
     n_padded = -(-n // n_groups_per) * n_groups_per
@@ -42,7 +42,7 @@ def search_rows(search: Search) -> None:
         if rows is not None:
             values[torch.arange(len(rows), device=rows.device), rows] = math.inf
         kept, candidates = _smallest(values, n_candidates, n_groups_per)
-        # Ties shall not depend on the order in which the filter found them.
+        # Sorted by row number, so that equal distances come by it.
         write_nearest(part, candidates.sort(dim=1).values)
         if n_candidates < search.n_others:
             reach = part.distances[:, -1]
@@ -55,10 +55,10 @@ def search_rows(search: Search) -> None:
 def _smallest(
     values: Float32[Tensor, "q m"], count: int, n_groups_per: int
 ) -> tuple[Float32[Tensor, "q c"], Int64[Tensor, "q c"]]:
-    """Return the `count` smallest values of each row and their columns, in no order.
+    """Return the `count` smallest values of each row and their columns, in any order.
 
-    Columns form m/g groups of g. If a value v outside the `count` groups with the
-    smallest minima were among the smallest, those groups would hold `count` values <= v.
+    Columns form m/g groups of g. The `count` groups with the smallest minima hold them: each of
+    these groups has a value at most as large as any value of another group.
     """
     q, m = values.shape
     n_groups = m // n_groups_per

@@ -1,4 +1,4 @@
-"""What one search is about: points, queries, where the neighbours go, and memory."""
+"""One search: its points, its queries, the arrays for its results, and its memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["Queries", "Search", "suits_a_tree"]
 
-# Up to this dimension a k-d tree beats the tiled matrix product on a CPU.
+# Up to this number of features a k-d tree is faster on a CPU than tiles of matrix products.
 _TREE_MAX_DIM = 12
 
 
@@ -22,7 +22,10 @@ def suits_a_tree(points: Float[Tensor, "n d"]) -> bool:
 
 @dataclass(frozen=True)
 class Queries:
-    """Rows of the data, each no neighbour of itself, or points of their own."""
+    """The points whose neighbours are wanted: rows of the data, or (rows=None) other points.
+
+    A row of the data is never its own neighbour.
+    """
 
     points: Float[Tensor, "m d"]
     rows: Int64[Tensor, " q"] | None
@@ -32,7 +35,7 @@ class Queries:
 
     @cached_property
     def at(self) -> Float[Tensor, "q d"]:
-        """The queries' points: a view where their rows follow one another, else a copy."""
+        """The queries' points: a view if their rows are consecutive, else a copy."""
         if self.rows is None:
             return self.points
         first = int(self.rows[0]) if len(self.rows) else 0
@@ -43,12 +46,12 @@ class Queries:
 
     @cached_property
     def is_all(self) -> bool:
-        """Whether they are all rows of the data, in its order."""
+        """Whether the queries are all rows of the data, in order."""
         rows, n = self.rows, len(self.points)
         return rows is not None and torch.equal(rows, torch.arange(n, device=rows.device))
 
     def part(self, which: slice | Int64[Tensor, " p"]) -> Queries:
-        """Return some of them."""
+        """Return some of the queries."""
         if self.rows is None:
             return Queries(self.points[which], None)
         return Queries(self.points, self.rows[which])
@@ -56,22 +59,22 @@ class Queries:
 
 @dataclass(frozen=True)
 class Search:
-    """The k nearest points of each query: whose, among which, and where they are written.
+    """A search for the k nearest points of each query.
 
     Attributes
     ----------
     points : torch.Tensor of shape (n, d)
         Finite and of moderate magnitude.
     queries : Queries
-        The queries.
+        The points whose neighbours are wanted.
     distances : torch.Tensor of shape (q, w)
-        Where the last w of the k distances go.
+        Output: the last w of each query's k distances.
     indices : torch.Tensor of shape (q, k)
-        Where the neighbours' row numbers go.
+        Output: the neighbours' row numbers.
     memory : int
         Bytes of working memory.
     in_order : bool
-        Whether neighbours must come by distance; if not, the k-th alone has its place.
+        Whether neighbours must come by distance; if not, only the k-th is sure to be in its place.
 
     Examples
     --------
@@ -101,7 +104,7 @@ class Search:
         farthest_only: bool = False,
         in_order: bool = True,
     ) -> Search:
-        """Make room for the results, of the distances for the k-th alone if they suffice."""
+        """Make a search with new output arrays; `farthest_only` keeps the k-th distances alone."""
         shape = len(queries), 1 if farthest_only else k
         distances = points.new_empty(shape, dtype=torch.float64)
         indices = points.new_empty((len(queries), k), dtype=torch.int64)
@@ -119,11 +122,11 @@ class Search:
 
     @cached_property
     def order(self) -> Int64[Tensor, " n"]:
-        """A random order of the points, the same in every search among as many."""
+        """A random order of the points, which depends on their number alone."""
         return torch.randperm(len(self.points), generator=torch.Generator().manual_seed(0))
 
     def part(self, which: slice | Int64[Tensor, " p"]) -> Search:
-        """Return the search of some queries, whose results are views for a slice, else copies."""
+        """Return the search for some queries: its outputs are views for a slice, else copies."""
         return replace(
             self,
             queries=self.queries.part(which),
@@ -132,5 +135,5 @@ class Search:
         )
 
     def write(self, positions: Int64[Tensor, " p"], part: Search) -> None:
-        """Write the results that the search of some queries holds as copies."""
+        """Copy the results of `part`, the search for the queries at `positions`, to this one."""
         self.distances[positions], self.indices[positions] = part.distances, part.indices

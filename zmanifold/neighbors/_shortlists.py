@@ -1,4 +1,4 @@
-"""Candidate lists: of each query the columns with the smallest values in tiles of products."""
+"""Candidate lists: for each query, the columns with the smallest values in tiles of products."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from zmanifold._base.kernels import kernel, single
 __all__ = ["Shortlists"]
 
 _kernel = kernel()
-# No value is NaN. Only with that promise does a minimum become a vector instruction.
+# No value is NaN: only with that promise does LLVM turn a minimum into a vector instruction.
 _comparing = kernel("nnan", "nsz")
-# A sum of products in any order: the bound on its rounding holds for all of them.
+# A sum of products may be taken in any order: the bound on its rounding holds for every order.
 _summing = kernel("reassoc", "contract")
 
-# A value is compared by itself only if the least of its group of so many, spread over the tile, is
-# below the limit: those minima are vector instructions.
+# Values are compared with the limit in groups of this size, spread over the tile, by their minimum,
+# which vector instructions compute. Only a group whose minimum is below the limit is looked into.
 _GROUP = 8
 
 
 @dataclass(frozen=True)
 class Shortlists:
-    """For each query the columns with the smallest values so far.
+    """For each query, the columns with the smallest values so far.
 
     Attributes
     ----------
     length : int
-        How many columns are wanted; a list grows up to its width and is then cut to this.
+        The wanted number of columns; a list that has grown to its width is cut to this.
     values, columns : ndarray of shape (q, width)
-        The lists, in no order.
+        The lists, in any order.
     counts : ndarray of shape (q,)
-        Their present lengths.
+        The present lengths of the lists.
     limits : ndarray of shape (q,)
-        No column that was left out of a list had a value below its limit.
+        No column that was left out of a list has a value below the list's limit.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Shortlists:
 
     @classmethod
     def of(cls, n_queries: int, length: int, *, spare: bool = True) -> Shortlists:
-        """Make empty lists, with or without room for more than the wanted length."""
+        """Make empty lists; with `spare`, they have room for more than the wanted length."""
         shape = (n_queries, cls.width(length) if spare else length)
         return cls(
             length,
@@ -70,7 +70,7 @@ class Shortlists:
 
     @staticmethod
     def width(length: int) -> int:
-        """Tell how many entries a list of a wanted length has room for."""
+        """Return the number of entries of a list for a wanted length."""
         return 2 * length + _GROUP
 
     def insert(
@@ -88,21 +88,21 @@ class Shortlists:
         Parameters
         ----------
         tile : ndarray of shape (r, c)
-            Products of r queries with c points: column j has the value squares - 2 tile. uint16
-            holds the bits of bfloat16.
+            Products of r queries with c points: values are squares - 2 * tile. An array of uint16
+            holds the bits of bfloat16 numbers.
         squares : ndarray of shape (c,)
             The points' squared norms.
         first_query, first_column : int
-            Where the tile starts.
+            The query and the column of the tile's first entry.
         own : ndarray of shape (r,)
-            The column that is not to be listed for each query, or -1.
+            For each query, the column that is never listed, or -1.
         keep : int, optional
-            How many of the smallest to keep in lists that have grown clearly longer; the wanted
-            length by default. With fewer the lists may end too short, which `finish` marks.
+            Lists longer than 1.25 `keep` are cut to it; the wanted length by default. With less, a
+            list may end too short, which `finish` marks.
         unprojected : tuple of ndarray of shape (r, d) and (c, d), optional
-            The queries and the points, where the tile holds the products of their projections.
-            These are no less than the products of the points, which are formed only for values
-            below a list's limit.
+            The queries and the points, if the tile holds products of their projections. These are
+            not below the products of the points, which are computed only where the projections'
+            value is below the list's limit.
         """
         _insert(
             tile, squares, first_query, first_column, own, keep or self.length,
@@ -134,17 +134,17 @@ class Shortlists:
         first_query: int,
         rank: int,
     ) -> None:
-        """Set limits below which a tile has at least `rank` columns, and hardly more.
+        """Set each list's limit to a value below which the tile has `rank` columns or a few more.
 
-        The limit is the value with this rank among the least values of small groups.
+        It is the value of this rank among the minima of small groups of columns.
         """
         _estimate_limits(tile, squares, first_query, rank, self.limits)
 
     def finish(self, part: slice) -> None:
-        """Cut the lists of some queries to the wanted length; shorter ones end with -1.
+        """Cut the lists of some queries to the wanted length; fill up shorter ones with -1.
 
-        Lists begin without limits. An estimated limit may be too low: then the list stays short
-        and its limit becomes -inf, because columns of any value may have been left out.
+        A list is too short if its estimated limit was too low. Then its limit becomes -inf, because
+        columns of any value may have been left out.
         """
         _finish(
             part.start, part.stop,
@@ -158,18 +158,18 @@ class Shortlists:
         row_numbers: Int64[np.ndarray, " n"],
         out: Shortlists,
     ) -> None:
-        """Copy finished lists to their queries' rows in others, columns as row numbers.
+        """Copy finished lists to other rows of other lists, with row numbers for columns.
 
         Parameters
         ----------
         part : slice
-            Which lists.
+            The lists to copy.
         rows : ndarray of shape (q,)
-            The row of each list's query.
+            The row of `out` for each list.
         row_numbers : ndarray of shape (n,)
-            The row numbers that columns stand for.
+            The row number for each column.
         out : Shortlists
-            Where they are copied.
+            The lists that are written.
         """
         _scatter(
             part.start, part.stop, rows, row_numbers,
@@ -178,16 +178,16 @@ class Shortlists:
         )  # fmt: skip
 
     def kth_values(self, k: int, part: slice, out: Float64[np.ndarray, " q"]) -> None:
-        """Write the k-th smallest values of some finished lists; of short ones NaN.
+        """Write the k-th smallest values of some finished lists, NaN for lists that are too short.
 
         Parameters
         ----------
         k : int
             At most the wanted length.
         part : slice
-            Which lists.
+            The lists.
         out : ndarray of shape (q,)
-            Where the values of all lists go.
+            Output: one value for each list.
         """
         _kth_values(
             part.start, part.stop, k,
@@ -213,11 +213,11 @@ def _insert(
         count, limit = counts[first_query + i], limits[first_query + i]
         _least_of_groups(row, squares, least)
         if points is None and limit == np.inf and m > length:
-            # length + 1 columns, one a group, have values at or below this limit, and at most one
-            # of them is the query's own.
+            # At least length + 1 columns, one of each group, have values up to this limit, and at
+            # most one of them is the query's own.
             scratch[:] = least
             limit = np.nextafter(_cut(scratch, places, m, length + 1), np.float32(np.inf))
-        # The last "group" holds the columns that the division left over.
+        # The last group holds the remainder of the division into groups.
         for group in range(m + 1):
             if group == m or least[group] < limit:
                 first, stop, step = (group, m * _GROUP, m) if group < m else (m * _GROUP, c, 1)
@@ -238,7 +238,7 @@ def _insert(
 @_comparing
 @no_type_check
 def _least_of_groups(row, squares, least):
-    """Write the least value of each group: columns so far apart as there are groups."""
+    """Write the minimum of each of m groups; a group consists of every m-th column."""
     m, two = len(least), np.float32(2)
     least[:] = np.float32(np.inf)
     for start in range(0, m * _GROUP, max(m, 1)):
@@ -289,7 +289,7 @@ def _insert_transposed(
 @_kernel
 @no_type_check
 def _cut(values, columns, count, length):
-    """Permute so that the first `length` are the smallest; return the largest of them."""
+    """Permute so that the first `length` values are the smallest; return the largest of these."""
     low, high = 0, count - 1
     while low < high:
         pivot = values[(low + high) // 2]
@@ -327,9 +327,10 @@ def _estimate_limits(tile, squares, first_query, rank, limits):
 @_kernel
 @no_type_check
 def _tighten(values, columns, count, keep):
-    """Drop values above the `keep`-th smallest; return how many are left, and their limit.
+    """Drop values above the `keep`-th smallest; return the number left, and the new limit.
 
-    Values equal to it stay and may still be inserted: ties must not make a list too short.
+    Values equal to the `keep`-th stay, and more of them may be inserted: ties must not make a list
+    too short.
     """
     largest = _cut(values, columns, count, keep)
     left = keep
@@ -372,7 +373,7 @@ def _scatter(
 @no_type_check
 def _kth_values(start, stop, k, length, values, columns, counts, out):
     for i in range(start, stop):
-        # A short list does not bound the values that it lacks.
+        # A list that is too short does not bound the values that were left out.
         out[i] = _cut(values[i], columns[i], length, k) if counts[i] == length else np.nan
 
 

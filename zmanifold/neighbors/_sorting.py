@@ -1,4 +1,4 @@
-"""The first k of measured points by (distance, row number), compiled by numba."""
+"""The first k measured points by (distance, row number), compiled by numba."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["sort_first", "write_first"]
 
 _kernel = kernel()
 
-# Up to so many are sorted by insertion.
+# Up to this number of points, insertion sort is used.
 _SHORT = 16
 
 
 @_kernel
 @no_type_check
 def write_first(found, near, count, in_order, sorted_found, sorted_near, ends, distances, indices):
-    """Write the first by (distance, row) of `count` points, and the last of their distances."""
+    """Write the first k of `count` points by (distance, row), and the last w of their distances."""
     k, w = len(indices), len(distances)
     sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends)
     distances[:], indices[:] = sorted_found[k - w : k], sorted_near[:k]
@@ -26,15 +26,15 @@ def write_first(found, near, count, in_order, sorted_found, sorted_near, ends, d
 @_kernel
 @no_type_check
 def sort_first(found, near, count, k, in_order, sorted_found, sorted_near, ends):
-    """Sort by (distance, row) at least the first k, into the other arrays, by buckets.
+    """Sort at least the first k by (distance, row) into the `sorted_` arrays, by a bucket sort.
 
-    If not `in_order`, the k-th is the last of the first k, and these are the least.
+    If not `in_order`, the first k are the k least in any order, but the k-th is in its place.
     """
     if count <= _SHORT:
         sorted_found[:count], sorted_near[:count] = found[:count], near[:count]
         _sort(sorted_found, sorted_near, 0, count - 1)
         return
-    # Where one bucket alone is sorted, it may hold a few more.
+    # If only the k-th must be in its place, one bucket is sorted: fewer and larger ones are faster.
     buckets = count if in_order else count // 4
     low = high = found[0]
     for j in range(1, count):
@@ -67,9 +67,9 @@ def _before(d, i, e, j):
 @_kernel
 @no_type_check
 def _sort(found, near, low, high):
-    """Sort found[low..high], and near with it: by insertion, or as a heap.
+    """Sort found[low..high], and near with it, by insertion if it is short, else by heapsort.
 
-    Not by recursion: numba cannot load that from its cache.
+    Quicksort would be recursive, and numba cannot load recursive functions from its cache.
     """
     count = high - low + 1
     if count <= _SHORT:
@@ -82,7 +82,7 @@ def _sort(found, near, low, high):
             found[j + 1], near[j + 1] = d, r
         return
     for step in range(count + count // 2, 0, -1):
-        # First every parent sinks into place, then the largest goes behind the heap.
+        # First each parent is sifted down; then, step by step, the largest moves behind the heap.
         size = min(step, count)
         parent = step - count - 1
         if step <= count:

@@ -1,4 +1,4 @@
-"""Search on a CPU by tiles of products, from which each query's candidates are listed."""
+"""The search on a CPU by tiles of products, from which each query's candidates are listed."""
 
 from __future__ import annotations
 
@@ -31,31 +31,32 @@ from zmanifold.neighbors._shortlists import Shortlists
 
 __all__ = ["search_tiles"]
 
-# A tile of products this wide and high stays in a CPU's cache while its values are listed.
+# The side of a tile of products: one of this size stays in a CPU's cache while it is listed.
 _TILE_SIDE = 2048
 
-# From so many features, multiplications and queries on products in bfloat16 come first, if they
-# prove the neighbours of nearly all of a few queries that are tried. With AMX their rate is seven
-# times that of float32, not twice, and fewer queries pay for the second pass.
+# From this number of features, multiplications and queries on, products in bfloat16 come first, if
+# they prove the neighbours of nearly all of a sample of queries. With AMX their rate is seven times
+# that of float32 instead of twice, so that fewer queries pay for the second pass.
 _LEAST_BFLOAT16_FEATURES = 256
 _LEAST_BFLOAT16_WORK = 2**36
 _LEAST_BFLOAT16_QUERIES = 4096
 _LEAST_BFLOAT16_QUERIES_WITH_AMX = 1500
 _TRIED = 128
 
-# From so many on projections come first, where a CPU without AVX-512 makes float32 products slow.
+# From this number of features, multiplications and queries on, projections come first on a CPU
+# without AVX-512, where float32 products are slow.
 _LEAST_PROJECTED_FEATURES = 256
 _LEAST_PROJECTED_WORK = 2**40
 _LEAST_PROJECTED_QUERIES = 4096
 
-# Products with so many points give lists their first limits.
+# The size of the sample of points whose products give lists their first limits.
 _SAMPLED = 1024
 
 
 def search_tiles(search: Search) -> None:
-    """Search on a CPU: every thread multiplies tiles of its own and lists their columns.
+    """Search on a CPU: each thread multiplies tiles of its own and lists their columns.
 
-    Where every point is a query, a tile serves its rows and its columns.
+    Where every point is a query, a tile serves the queries of its rows and of its columns.
     """
     left = _search_in_bfloat16(search)
     if left is None:
@@ -67,7 +68,7 @@ def search_tiles(search: Search) -> None:
 
 
 def _search_in_bfloat16(search: Search) -> Int64[Tensor, " left"] | None:
-    """Return the queries that it leaves open, or None where it does not pay."""
+    """Search by products in bfloat16; return the queries left open, or None if it does not pay."""
     if not _bfloat16_pays(search):
         return None
     proposal = BFloat16Filter.of(search.points, search.queries.points, search.order)
@@ -94,7 +95,7 @@ def _float32_proposal(search: Search) -> Proposal:
 
 
 def _bfloat16_pays(search: Search) -> bool:
-    """Tell whether products in bfloat16 are worth a try."""
+    """Tell whether a search is large enough to try products in bfloat16."""
     n, d = search.points.shape
     q = len(search.queries)
     least = (
@@ -105,7 +106,7 @@ def _bfloat16_pays(search: Search) -> bool:
 
 
 def _projections_pay(search: Search) -> bool:
-    """Tell whether projections are worth a try."""
+    """Tell whether a search is large enough to try projections."""
     n, d = search.points.shape
     q = len(search.queries)
     enough = q >= _LEAST_PROJECTED_QUERIES and q * n * d >= _LEAST_PROJECTED_WORK
@@ -114,7 +115,7 @@ def _projections_pay(search: Search) -> bool:
 
 
 def _mostly_proven(search: Search, proposal: Proposal) -> bool:
-    """Try a few of the queries: those that are left open are searched again."""
+    """Tell whether a proposal proves the neighbours of nearly all of a sample of queries."""
     some = search.part(torch.linspace(0, len(search.queries) - 1, _TRIED).long())
     some = replace(some, distances=some.distances[:, -1:].contiguous(), in_order=False)
     return len(_propose(some, proposal)) <= _TRIED // 16
@@ -126,7 +127,7 @@ def _propose(search: Search, proposal: Proposal) -> Int64[Tensor, " left"]:
     Returns
     -------
     torch.Tensor of shape (left,)
-        The positions of queries for which the bound does not prove that none is missing.
+        The positions of the queries for which nothing proves that no neighbour is missing.
     """
     tiling = _Tiling.of(search, proposal)
     left: list[Tensor] = [search.indices[:0, 0]]
@@ -146,18 +147,18 @@ def _propose(search: Search, proposal: Proposal) -> Int64[Tensor, " left"]:
 
 @dataclass(frozen=True)
 class _Tiling:
-    """How the products are cut, and the places of the points in the proposal.
+    """How the products are cut into tiles, and where the points stand in the proposal.
 
     Attributes
     ----------
     length : int
         The wanted length of a candidate list.
     side : int
-        The most rows and columns of a tile.
+        The largest number of rows and of columns of a tile.
     n_listed : int
-        How many queries have lists at a time.
+        The number of queries that have lists at a time.
     mirrored : bool
-        Whether a tile serves its columns as queries, too.
+        Whether a tile serves the queries of its columns, too.
     order : torch.Tensor of shape (n,)
         The rows of the proposal's points.
     """
@@ -170,7 +171,7 @@ class _Tiling:
 
     @classmethod
     def of(cls, search: Search, proposal: Proposal) -> _Tiling:
-        """Use half of the memory for lists, and half for tiles and what their products pack."""
+        """Use half of the memory for lists, and half for tiles and the matrix library's buffers."""
         n, d = search.points.shape
         threads, memory = torch.get_num_threads(), search.memory
         length = min(search.n_others, search.k + proposal.spare(search.k))
@@ -192,7 +193,7 @@ class _Tiling:
     def listed(
         self, search: Search, proposal: Proposal
     ) -> tuple[Shortlists, Float64[Tensor, "q *s"]]:
-        """List the candidates of queries; return these in their order, and the queries' sizes."""
+        """Return the candidate lists of the queries, in their order, and the queries' sizes."""
         queries = search.queries
         if self.mirrored:
             rows, own = self.order, torch.arange(len(self.order))
@@ -216,7 +217,7 @@ class _Tiling:
 
 
 class _Tiles:
-    """All products of queries and points, whose columns are inserted into the queries' lists."""
+    """The products of queries and points as tiles, which are inserted into candidate lists."""
 
     def __init__(
         self,
@@ -231,14 +232,14 @@ class _Tiles:
         self.squares = proposal.squares.numpy()
         self.side, self.mirrored = tiling.side, tiling.mirrored
         n, q, threads = len(self.squares), len(own), torch.get_num_threads()
-        # Few queries are cut finely enough to keep every thread busy.
+        # A few queries are cut into strips that are low enough to keep every thread busy.
         height = self.side if self.mirrored else min(self.side, -(-q // (4 * threads)))
         self.strips, self.bands = list(chunks(q, height)), list(chunks(n, self.side))
         self.locks = [threading.Lock() for _ in self.strips]
         self.n_inserted = [0 for _ in self.strips]
 
     def fill(self) -> None:
-        """Insert every product into the lists."""
+        """Multiply all tiles and insert them into the lists."""
         threads, device = torch.get_num_threads(), self.left.matrix.device
         tiles = [
             (i, j)
@@ -257,7 +258,7 @@ class _Tiles:
     def _insert(self, i: int, j: int) -> None:
         """Multiply a strip of queries and a band of points; insert the tile's columns.
 
-        Where each point is a query, the band's lists get the tile's rows, too.
+        If mirrored, the lists of the band's points get the tile's rows, too.
         """
         rows, columns = self.strips[i], self.bands[j]
         tile = _as_array(product(self.left.matrix[rows], self.right.matrix[columns]))
@@ -277,17 +278,17 @@ class _Tiles:
                 )
 
     def _safe_length(self, i: int, n_columns: int) -> int:
-        """Return how many of the columns inserted so far the final lists hold at the most.
+        """Return how many of the columns inserted so far can be in a final list, nearly for sure.
 
-        The points are in random order: few more of the first m are among a list's length
-        smallest values of all n than their share, length * m / n.
+        The points are in random order: of the first m, about length * m / n are among a list's
+        smallest values of all n, and seldom many more.
         """
         self.n_inserted[i] += n_columns
         length = self.lists.length
         return min(length, _safe_rank(length * self.n_inserted[i] / len(self.squares)))
 
     def _estimate_limits(self) -> None:
-        """Give the lists first limits, below which there are enough points with near certainty."""
+        """Give the lists first limits, below which there are nearly for sure enough points."""
         n, length = len(self.squares), self.lists.length
         # These products take no more memory than a tile.
         m = min(_SAMPLED, self.side // 2, n // 32)
@@ -306,14 +307,15 @@ class _Tiles:
 def _as_array(
     tile: Float32[Tensor, "r c"] | BFloat16[Tensor, "r c"],
 ) -> Float32[np.ndarray, "r c"] | UInt16[np.ndarray, "r c"]:
-    """Return a tile as an array, bfloat16 as its bits."""
+    """Return a tile as an array, bfloat16 numbers as their bits."""
     return (tile.view(torch.uint16) if tile.dtype == torch.bfloat16 else tile).numpy()
 
 
 def _safe_rank(expected: float) -> int:
-    """Return what a count with this expectation reaches in at most one case of 10,000.
+    """Return a rank that a count of this expectation reaches in at most one case of 10,000.
 
-    Counts of a sample without replacement vary less than Poisson's, whose standard deviation is
-    sqrt(expected): docs/proofs.md, section 6. A count that reaches it costs time, no exactness.
+    Counts in a sample without replacement vary less than Poisson's, whose standard deviation is
+    sqrt(expected): docs/proofs.md, section 6. A count that reaches the rank costs time, but no
+    exactness.
     """
     return math.ceil(expected + 4 * math.sqrt(expected) + 3)

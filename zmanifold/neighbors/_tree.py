@@ -1,4 +1,4 @@
-"""A k-d tree that searches exactly and breaks ties by row number."""
+"""A k-d tree: the exact search in few features."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Tree", "search_tree"]
 
 
 def search_tree(search: Search) -> None:
-    """Search in a tree on a CPU, queries near one another in a row."""
+    """Search by a k-d tree on a CPU; queries near one another follow each other."""
     data = search.points.double().numpy()
     tree = Tree.of(data, search.k)
     rows = search.queries.rows
@@ -43,7 +43,7 @@ def search_tree(search: Search) -> None:
 
 @dataclass(frozen=True)
 class Tree:
-    """Points cut at the medians of their widest coordinates down to leaves.
+    """Points cut at medians of their widest coordinates, down to leaves.
 
     Attributes
     ----------
@@ -52,13 +52,13 @@ class Tree:
     columns : ndarray of shape (d, n)
         Their coordinates in that order.
     boxes : ndarray of shape (nodes, 2, d)
-        Least and largest coordinates of a node's points; the children of node i are 2 i + 1 and
+        The least and largest coordinates of a node's points. The children of node i are 2 i + 1 and
         2 i + 2, and the last (nodes + 1) / 2 nodes are leaves.
     spans : ndarray of shape (nodes, 4)
-        Where a node's points start and stop in `rows`, the least of their row numbers, and the
-        coordinate at whose median they are cut.
+        The start and stop of a node's points in `rows`, the least of their row numbers, and the
+        coordinate that they are cut in.
     cuts : ndarray of shape (nodes, 2)
-        In that coordinate, the largest value of a node's left child and the least of its right.
+        In that coordinate, the largest value of a node's left child and the least of its right one.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -69,14 +69,14 @@ class Tree:
 
     @classmethod
     def of(cls, points: Float64[np.ndarray, "n d"], k: int = 1) -> Tree:
-        """Build it.
+        """Build a tree.
 
         Parameters
         ----------
         points : ndarray of shape (n, d)
             Finite points whose squared distances do not overflow.
         k : int, default=1
-            How many neighbours will be asked for: few are found faster in small leaves.
+            The number of neighbours of later queries: few are found faster in small leaves.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class Tree:
         spans = np.empty((len(boxes), 4), np.int64)
         cuts = np.full((len(boxes), 2), np.nan)
         spans[0, :2] = 0, n
-        # The top by one thread, then subtrees by all.
+        # One thread builds the top, then all threads build subtrees.
         top = min(depth, math.ceil(math.log2(torch.get_num_threads())))
         build(points, rows, columns, boxes, spans, cuts, 0, top)
 
@@ -119,15 +119,15 @@ class Tree:
         at : ndarray of shape (q, d)
             The queries.
         own : ndarray of shape (q,)
-            The row that is no neighbour of a query, or -1.
+            For each query, the row that is never its neighbour, or -1.
         order : ndarray of shape (p,)
-            Which queries to answer. Those near one another in a row spare each other work.
+            The queries to answer. If each is near the one before it, they share work.
         distances : ndarray of shape (q, w)
-            Where the last w of the k distances go.
+            Output: the last w of each query's k distances.
         indices : ndarray of shape (q, k)
-            Where the rows go; k is at most the number of points that are left.
+            Output: the row numbers; k is at most the number of points without the `own` one.
         in_order : bool, default=True
-            Whether the rows come by distance; if not, the farthest alone has its place.
+            Whether the rows come by distance; if not, only the k-th is sure to be in its place.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Building a k-d tree: points cut at medians down to leaves, compiled by numba."""
+"""Building a k-d tree, compiled by numba."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from zmanifold._base.kernels import kernel
 
 __all__ = ["LEAF", "build"]
 
-# Without fastmath: boxes hold the points' very coordinates.
+# Without fast-math flags: the sides of boxes are coordinates of points to the last bit.
 _kernel = kernel()
 
-# The most points of a leaf.
+# The largest number of points in a leaf.
 LEAF = 32
 
-# From so many points on a node is split by buckets, of which there are at most so many.
+# From this number of points on a node is split by buckets, and the largest number of these.
 _MANY, _BUCKETS = 32, 256
 
 
 @_kernel
 @no_type_check
 def build(points, rows, columns, boxes, spans, cuts, root, levels):
-    """Fill in so many levels below and with `root`, whose span is known."""
+    """Build this number of levels from `root` down; the start and stop of its span are set."""
     d = points.shape[1]
     nodes = len(spans)
     width = spans[root, 1] - spans[root, 0]
@@ -56,8 +56,8 @@ def build(points, rows, columns, boxes, spans, cuts, root, levels):
                 axis = c
         spans[node, 3] = axis
         if low[axis] == high[axis]:
-            # Copies of one point by their row numbers: of those that tie with a query's k-th
-            # neighbour the first ones are met first, and nodes of later rows are passed over.
+            # All points coincide, and are sorted by row number. Of those that tie with a query's
+            # k-th neighbour, the first rows are then met first, and nodes of later rows skipped.
             rows[start:stop] = np.sort(rows[start:stop])
         if 2 * node + 2 < nodes:
             middle = (start + stop) // 2
@@ -67,7 +67,8 @@ def build(points, rows, columns, boxes, spans, cuts, root, levels):
             spans[2 * node + 1, 0], spans[2 * node + 1, 1] = start, middle
             spans[2 * node + 2, 0], spans[2 * node + 2, 1] = middle, stop
         else:
-            # In a leaf, too, each point is near the one before it.
+            # Sorted along the widest coordinate, so that in a leaf, too, each point is near the one
+            # before it.
             for i in range(start + 1, stop):
                 row = rows[i]
                 j = i - 1
@@ -85,7 +86,7 @@ def build(points, rows, columns, boxes, spans, cuts, root, levels):
 def _split_at(points, axis, least, most, rows, start, stop, middle, places, spare, ends):
     """Permute rows[start:stop] so that no value before `middle` is above one after it.
 
-    Many are first sorted into buckets, without a branch that a processor would mispredict.
+    Many rows are first sorted into buckets, without branches for a processor to mispredict.
     """
     if least == most:
         return

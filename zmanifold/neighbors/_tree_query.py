@@ -1,4 +1,4 @@
-"""Querying a k-d tree: the k nearest points by (distance, row number), compiled by numba."""
+"""Queries of a k-d tree: the k nearest points by (distance, row number), compiled by numba."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from zmanifold.neighbors._tree_build import LEAF
 
 __all__ = ["query"]
 
-# Without fastmath: that a box is never farther than its points, as computed, needs every
-# operation to round by itself and in order. Loops take no slices: numba counts references to them,
-# a quarter of the time of a search. Their unsigned bounds spare a test of each index for a sign,
-# which would keep them from vector instructions.
+# Without fast-math flags: the computed distance of a box is never above that of its points only if
+# each operation rounds by itself and in order. Loops take no slices: numba counts references to
+# them, which takes a quarter of the time of a search. Loop bounds are unsigned: with signed ones
+# numba tests each index for a sign, and the loops do not become vector instructions.
 _kernel = kernel()
 
-# Steps of `query`, which numba copies into it: a call with so many arrays takes as long as a step.
+# Steps of `query` are inlined: a call with so many arrays takes as long as a step.
 _step = njit(inline="always")
 
-# Up to so many are all compared with each other.
+# Up to this number of points, all are compared with each other to sort them.
 _RANKED = 128
 
-# So many queries share the way down from the root.
+# The number of queries that share the descent from the root.
 _TOGETHER = 16
 
 
@@ -35,7 +35,7 @@ _TOGETHER = 16
 def query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices, in_order):
     d = at.shape[1]
     k, w = indices.shape[1], distances.shape[1]
-    # What is found is cut back to k when the list is full.
+    # A full list is cut back to the k nearest.
     size = 2 * k + 4 * LEAF
     found, sorted_found = np.empty(size), np.empty(size)
     near, sorted_near = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -98,7 +98,7 @@ def query(rows, columns, boxes, spans, cuts, at, own, order, distances, indices,
 @_step
 @no_type_check
 def _squared_distance_of_box(boxes, node, x):
-    """Return a number never above the squared distance of a point in the box, as that rounds."""
+    """Return a lower bound on the squared distances, as computed, of the points in a box."""
     bound = 0.0
     for c in range(len(x)):
         bound += _apart(x[c], x[c], boxes[node, 0, c], boxes[node, 1, c]) ** 2
@@ -108,10 +108,10 @@ def _squared_distance_of_box(boxes, node, x):
 @_step
 @no_type_check
 def _descend(spans, cuts, x, node, squared, pending, bounds, top):
-    """Go down to the leaf of x, and put it and the far sides on the stack; return its height.
+    """Descend to the leaf of x, pushing it and the far sides of cuts; return the stack's height.
 
-    On the way down only the coordinate that was cut is looked at: the far side of a cut, and a
-    leaf, are measured in all when it is their turn.
+    The descent looks only at the coordinates that are cut. The box of a far side, or of a leaf, is
+    measured when it is popped.
     """
     while 2 * node + 2 < len(spans):
         at_cut = x[spans[node, 3]]
@@ -131,7 +131,7 @@ def _descend(spans, cuts, x, node, squared, pending, bounds, top):
 @_step
 @no_type_check
 def _list_leaf(rows, columns, spans, x, node, mine, squared, leaf, found, near, count):
-    """List the squared distances of a leaf's points up to `squared`; return the list's length."""
+    """Append a leaf's points with squared distances up to `squared`; return the list's length."""
     start, full = np.uint64(spans[node, 0]), np.uint64(count)
     m = np.uint64(spans[node, 1]) - start
     for j in range(m):
@@ -158,9 +158,9 @@ def _take_roots(found, start, stop):
 @_step
 @no_type_check
 def _sort_by_ranks(found, near, count, sorted_found, sorted_near):
-    """Sort a few by counting for each the nearer ones; return False where some are equal.
+    """Sort a few points by counting the nearer ones of each; return False if distances are equal.
 
-    The counts are vector instructions without a branch.
+    The counts are vector instructions without branches.
     """
     padded = (count + 7) // 8 * 8
     for j in range(count, padded):
@@ -178,10 +178,10 @@ def _sort_by_ranks(found, near, count, sorted_found, sorted_near):
 @_kernel
 @no_type_check
 def _common_root(boxes, at, queries, before, limit, low, high):
-    """Return a node that holds all neighbours of these queries, and how far they are at most.
+    """Return a node that holds all neighbours of these queries, and a limit on their distances.
 
-    From the root it goes down as long as only one child is within that distance of the box around
-    the queries. `limit` is the distance of the k-th neighbour of the query `before`.
+    The descent from the root stops where both children, or none, are within the limit of the box
+    around the queries. `limit` is the distance of the k-th neighbour of the query `before`.
     """
     most = 0.0
     for c in range(len(low)):
@@ -210,14 +210,14 @@ def _common_root(boxes, at, queries, before, limit, low, high):
 @_kernel
 @no_type_check
 def _apart(low, high, least, most):
-    """Return the distance of two ranges."""
+    """Return the distance between two intervals."""
     return max(max(least - high, low - most), 0.0)
 
 
 @_kernel
 @no_type_check
 def _widened(limit, way, d):
-    """Return a distance within which k others lie of a query, if `limit` is one for another query.
+    """Return a distance within which a query has k neighbours, if another has k within `limit`.
 
     The queries are sqrt(way) apart. docs/proofs.md, section 5, derives the room for rounding.
     """
@@ -227,5 +227,5 @@ def _widened(limit, way, d):
 @_kernel
 @no_type_check
 def _square_above(limit):
-    """Return a number that no square exceeds whose root, as rounded, is at most the limit."""
+    """Return an upper bound on the squares whose rounded roots are at most the limit."""
     return limit * limit * (1 + 2.0**-50) + 2.0**-1070

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours: self-free, canonical under ties, bounded in memory."""
+"""Exact nearest neighbours without the point itself; equal distances come by row number."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def kneighbors(
     metric : {"euclidean", "cosine"}, default="euclidean"
         "cosine" is the cosine distance 1 - cos(x, y); it refuses zero vectors.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes the tensor's own device, or a GPU if there is one.
+        The device that computes; "auto" takes that of a tensor, or a GPU if the machine has one.
     memory_limit : int, optional
         Bytes of working memory above the data and one float32 copy of it; by default a quarter
         of what is free, on a CPU at most 1 GiB. Results do not depend on it.
@@ -78,7 +78,7 @@ def kneighbors(
     distances : ndarray or torch.Tensor of shape (q, k)
         In X's float dtype, ascending.
     indices : ndarray or torch.Tensor of shape (q, k)
-        int64 row numbers of `X`. Tensors come back for a tensor, arrays for anything else.
+        int64 row numbers of `X`. A tensor gives tensors, anything else arrays.
 
     Raises
     ------
@@ -87,20 +87,21 @@ def kneighbors(
 
     Notes
     -----
-    Up to 12 features on a CPU a k-d tree does the search, in float64 and by (distance, row
-    number). Otherwise a float32 matrix product on centred data only proposes candidates: their
-    distances are computed again by direct differences in float64, and the list is accepted when a
-    rounding-error bound (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002,
-    section 3.1) proves that no other point can be as near. Rows without that proof are searched
-    again in float64 with every point that could matter. Where all points are queries on a CPU,
-    each product serves both its points. A CPU with instructions for bfloat16 proposes by these
-    first, if the proof succeeds for nearly all of a few queries. One without AVX-512 multiplies
-    projections on principal directions first, if they spare much: with the lengths of what they
-    leave out they bound the products (Cauchy and Schwarz), and only those that could matter are
-    formed.
+    Up to 12 features on a CPU, a k-d tree searches in float64. With more features, or on a GPU, a
+    float32 matrix product of centred data proposes candidates. Their distances are computed again
+    by direct differences in float64. The candidates are accepted when a rounding-error bound
+    (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1) proves that no
+    other point can be as near. Queries without that proof are compared in float64 with every point
+    that could be.
 
-    Differences whose squares underflow count as none: below about 1e-154, or, where the data's
-    largest value lies outside 1e-90 to 1e90, below 1e-298 times that.
+    Where all points are queries on a CPU, each product serves both its points. A CPU with
+    instructions for bfloat16 multiplies in bfloat16 first, if the proof succeeds for nearly all of
+    a sample of queries. A CPU without AVX-512 multiplies projections on principal directions first,
+    if a sample shows that they save time: together with the lengths of the residuals they bound the
+    full products (Cauchy-Schwarz), and only full products that could matter are computed.
+
+    Differences whose squares underflow count as zero: those below about 1e-154, or, where the
+    data's largest value lies outside 1e-90 to 1e90, those below 1e-298 times that value.
 
     Examples
     --------
@@ -138,7 +139,7 @@ def search(
     in_order: bool = True,
     memory: int,
 ) -> tuple[Float64[Tensor, "q w"], Int64[Tensor, "q k"]]:
-    """Search without checks: the neighbours, among `points`, of some of them or of others.
+    """Find the neighbours, among `points`, of some of the points or of others, without checks.
 
     Parameters
     ----------
@@ -147,14 +148,14 @@ def search(
     k : int
         Number of neighbours: 1 <= k < n for `rows`, 1 <= k <= n for `queries`.
     rows : torch.Tensor of shape (q,), optional
-        Row numbers of the queries, each of which is no neighbour of itself.
+        Row numbers of the queries; a query is never its own neighbour.
     queries : torch.Tensor of shape (q, d), optional
         Queries that are not rows of `points`, of the same dtype. Exactly one of `rows` and
         `queries` is given, on the device of `points`.
     farthest_only : bool, default=False
-        Whether of the distances only those of the k-th neighbours are wanted.
+        Whether only the distances of the k-th neighbours are returned.
     in_order : bool, default=True
-        Whether neighbours must come by distance; if not, the k-th alone has its place.
+        Whether neighbours must come by distance; if not, only the k-th is sure to be in its place.
     memory : int
         Bytes of working memory.
 

@@ -1,4 +1,4 @@
-"""Approximate neighbours by nearest-neighbour descent, never without their measured recall."""
+"""Approximate neighbours by nearest-neighbour descent, together with their measured recall."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from zmanifold.neighbors.api import search
 
 __all__ = ["RECALL_SAMPLE", "check_method", "search_approximately"]
 
-# Queries whose exact neighbours tell the recall.
+# The number of queries whose exact neighbours are found to measure the recall.
 RECALL_SAMPLE = 256
 
 
 def check_method(method: object) -> None:
-    """Raise InputError unless neighbours can be found by a method of this name.
+    """Raise InputError unless `method` is "exact", or "approximate" and pynndescent is installed.
 
     Examples
     --------
@@ -51,19 +51,19 @@ def search_approximately(
     rows : torch.Tensor of shape (q,)
         Row numbers of the queries, ascending; a point is no neighbour of itself.
     seed : int
-        The only source of randomness: one thread searches, so that nothing depends on their
-        number.
+        The only source of randomness. One thread searches, so that results do not depend on the
+        number of threads.
     memory : int
-        Bytes of working memory for the exact part; the index takes some hundred bytes for each
-        point and neighbour above that.
+        Bytes of working memory for the exact part, besides the index, which takes some hundred
+        bytes for each point and neighbour.
 
     Returns
     -------
     indices : torch.Tensor of shape (q, k)
-        Of the neighbours found, by distance.
+        Row numbers of the neighbours found, by distance.
     recall : ndarray of shape (k,)
-        For j = 1..k the mean share, over a sample of the queries, of the first j that are no
-        farther than the j-th of an exact search.
+        For j = 1..k, the share of the first j neighbours found that are no farther than the j-th
+        exact one, as a mean over a sample of the queries.
 
     Notes
     -----
@@ -84,7 +84,7 @@ def search_approximately(
     from zmanifold.neighbors._measuring import measure_candidates
 
     n = len(points)
-    # The point itself may be among them.
+    # The index counts a point among its own neighbours.
     wanted = min(n, k + SPARE_CANDIDATES + 1)
     rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
     (data,) = centred_in_float32(points)
@@ -92,7 +92,7 @@ def search_approximately(
     index = NNDescent(data.numpy(), n_neighbors=wanted, random_state=state, n_jobs=1)
     candidates = torch.from_numpy(index.neighbor_graph[0]).long()[rows]
     candidates.masked_fill_(candidates == rows[:, None], -1)
-    # Rounded to float32, distances have an order of their own: here they get the exact one.
+    # pynndescent sorts by float32 distances: measured anew, the candidates come in exact order.
     short = (candidates >= 0).sum(dim=1) < k
     made = Search.of(points, Queries(points, rows), k, memory=memory)
     measure_candidates(made, candidates)
@@ -103,8 +103,8 @@ def search_approximately(
         np.sort(rng.choice(len(rows), min(len(rows), RECALL_SAMPLE), replace=False))
     )
     exact, _ = search(points, k, rows=rows[sample], memory=memory)
-    # Both are roots of d squares added in some order, off by at most (d + 2) * 2**-54 of
-    # themselves: this covers two of them up to 8,000 features.
+    # Both are roots of d squares added in some order, with a relative error of at most
+    # (d + 2) * 2**-54: 2**-40 covers two of them up to 8,000 features.
     limits = exact * (1 + 2.0**-40)
     within = [made.distances[sample, :j] <= limits[:, j - 1 : j] for j in range(1, k + 1)]
     return made.indices, np.array([float(mask.double().mean()) for mask in within])

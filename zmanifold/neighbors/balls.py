@@ -1,4 +1,4 @@
-"""Which points lie in which balls, exactly: what precision, recall, density and coverage count."""
+"""Exact counts of points in balls, for precision, recall, density and coverage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zmanifold.neighbors._search import suits_a_tree
 
 __all__ = ["count_memberships"]
 
-# Numbers of balls, and of the points beside each.
+# Pairs: the numbers of balls and, beside each, the number of a point.
 _Pairs = tuple[Tensor, Tensor]
 
 
@@ -30,14 +30,14 @@ def count_memberships(
     *,
     memory: int,
 ) -> tuple[Int64[Tensor, " b"], Int64[Tensor, " n"]]:
-    """Count the points in each closed ball, and the balls around each point, without checks.
+    """Count the points in each closed ball, and the balls that hold each point, without checks.
 
     Parameters
     ----------
     centres : torch.Tensor of shape (b, d)
         Finite and of moderate magnitude.
     radii : torch.Tensor of shape (b,)
-        Each at least 0, as `pair_distances` rounds it: a point exactly at the edge is inside.
+        Each at least 0, and rounded as by `pair_distances`: a point exactly at the edge is inside.
     points : torch.Tensor of shape (n, d)
         In the dtype of `centres`.
     memory : int
@@ -46,9 +46,9 @@ def count_memberships(
     Returns
     -------
     per_ball : torch.Tensor of shape (b,)
-        How many points lie in each ball.
+        The number of points in each ball.
     per_point : torch.Tensor of shape (n,)
-        In how many balls each point lies.
+        The number of balls that hold each point.
 
     Examples
     --------
@@ -59,7 +59,8 @@ def count_memberships(
     >>> count_memberships(centres, radii, points, memory=2**20)
     (tensor([2, 1]), tensor([1, 2, 0]))
     """
-    # Copies would make pairs with all of one another: places are counted as often as they occur.
+    # The pairs of a set of copies grow with the square of its size: equal balls and equal points
+    # are compared once, and counted as often as they occur.
     balls, places = _Distinct.among(torch.column_stack([centres, radii])), _Distinct.among(points)
     counted = _Counts.of(balls, places)
     some_centres, some_radii, some = balls.of(centres), balls.of(radii), places.of(points)
@@ -77,16 +78,16 @@ def count_memberships(
 
 @dataclass(frozen=True)
 class _Distinct:
-    """Rows of which no two are the same, and whose copies all others are.
+    """The distinct rows of an array; every other row is a copy of one of them.
 
     Attributes
     ----------
     rows : torch.Tensor of shape (m,)
-        Row numbers of the distinct ones.
+        The row numbers of the distinct rows.
     members : torch.Tensor of shape (n,)
-        Of each row the position among these.
+        For each row, the position in `rows` of its copy.
     copies : torch.Tensor of shape (m,)
-        How often each occurs.
+        The number of times that each distinct row occurs.
     """
 
     rows: Int64[Tensor, " m"]
@@ -95,7 +96,7 @@ class _Distinct:
 
     @classmethod
     def among(cls, points: Float[Tensor, "n d"]) -> _Distinct:
-        """Find them, or take all rows for different where most first coordinates are."""
+        """Find the distinct rows; if most first coordinates differ, no row is taken as a copy."""
         n, host = len(points), points.cpu().contiguous().numpy()
         if len(np.unique(host[:, 0])) <= n // 2:
             as_bytes = host.view(np.dtype((np.void, host[0].nbytes)))[:, 0]
@@ -106,13 +107,13 @@ class _Distinct:
         return cls(everyone, everyone, torch.ones_like(everyone))
 
     def of(self, values: Float[Tensor, "n *d"]) -> Float[Tensor, "m *d"]:
-        """Return the values of the distinct ones, without a copy where all are."""
+        """Return the values of the distinct rows; all rows distinct, the values themselves."""
         return values if len(values) == len(self.rows) else values[self.rows]
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Memberships of distinct balls and places, each weighted by the copies of the other."""
+    """Counts of distinct points in distinct balls, each weighted by the copies of the other."""
 
     balls: _Distinct
     places: _Distinct
@@ -124,12 +125,12 @@ class _Counts:
         return cls(balls, places, torch.zeros_like(balls.copies), torch.zeros_like(places.copies))
 
     def add(self, ball: Int64[Tensor, " p"], place: Int64[Tensor, " p"]) -> None:
-        """Count pairs of a ball and a place inside."""
+        """Count pairs of a ball and a point inside it."""
         self.per_ball.index_add_(0, ball, self.places.copies[place])
         self.per_point.index_add_(0, place, self.balls.copies[ball])
 
     def add_block(self, part: slice, inside: Bool[Tensor, "c m"]) -> None:
-        """Count the places inside some balls that follow one another."""
+        """Count the points inside consecutive balls."""
         # Sums in float64 are exact up to 2**53.
         if len(self.places.members) > len(self.places.rows):
             self.per_ball[part] += (inside.double() @ self.places.copies.double()).long()
@@ -150,12 +151,13 @@ def _pairs_by_tree(
     """Yield every pair of a ball and a point that may be inside."""
     tree = cKDTree(points.double().numpy())
     at = centres.double().numpy()
-    # The tree adds squares in another order. Roots of 12 squares at most are off by 14 * 2**-54 of
-    # themselves, and squaring the reach by 2**-53: two of them differ by less than 1e-14.
+    # The tree adds squares in another order. The root of a sum of at most 12 squares has a relative
+    # error of 14 * 2**-54, and squaring the reach one of 2**-53: two such roots differ by less than
+    # 1e-14 of themselves.
     reach = radii.numpy() * (1 + 1e-14)
     sizes = np.asarray(tree.query_ball_point(at, reach, return_length=True))
-    # Python's lists take up to 72 bytes a member, and 24 more as arrays: a quarter of the memory,
-    # because the tree takes another. A ball of more members than fit is a part of its own.
+    # Python's lists take up to 72 bytes a member, and arrays 24 more. They get a quarter of the
+    # memory, as the tree does. A ball of more members than fit is a part of its own.
     for part in _parts(sizes, memory // 384):
         members = tree.query_ball_point(at[part], reach[part])
         balls = np.repeat(np.arange(part.start, part.stop), sizes[part])
@@ -164,7 +166,7 @@ def _pairs_by_tree(
 
 
 def _parts(sizes: Int64[np.ndarray, " b"], most: int) -> Iterator[slice]:
-    """Cut balls that follow one another into parts of so many members, or of a single ball."""
+    """Cut consecutive balls into parts of at most this number of members, or of a single ball."""
     group = (sizes.cumsum() - sizes) // max(1, most)
     edges = np.flatnonzero(np.diff(group)) + 1
     for start, stop in zip([0, *edges], [*edges, len(sizes)], strict=True):
@@ -178,7 +180,7 @@ def _pairs_by_products(
     counted: _Counts,
     memory: int,
 ) -> Iterator[_Pairs]:
-    """Count the pairs that the filter proves inside, and yield those that it leaves open."""
+    """Count the pairs that the filter proves to be inside; yield those that it leaves open."""
     n, d = points.shape
     coarse = Filter.of(points, torch.float32, n, centres)
     for part in chunks(len(centres), min(memory // (32 * n + 24 * d), 4096)):

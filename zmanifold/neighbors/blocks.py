@@ -1,4 +1,4 @@
-"""Exact neighbours among points that are made block by block and never held as a whole."""
+"""The search among points that are made block by block and never held at once."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from zmanifold.neighbors._shortlists import Shortlists
 
 __all__ = ["Blocks", "search_blocks"]
 
-# Queries whose products with a block are made at a time.
+# The number of queries whose products with a block are computed at a time.
 _STRIP = 1024
 
 
 class Blocks(Protocol):
-    """Points on a CPU that are made as often as they are asked for, by all threads.
+    """Points on a CPU that are made each time they are asked for, by all threads.
 
-    They are finite and of moderate magnitude (see `MetricSpace`), and the same each time.
+    The points are finite, of moderate magnitude (see `MetricSpace`), and the same each time.
     """
 
     @property
     def centre(self) -> Float64[Tensor, " d"]:
-        """A place near their middle."""
+        """A place near the middle of the points."""
 
     @property
     def largest(self) -> float:
-        """Their largest magnitude."""
+        """The largest magnitude of the points."""
 
     def __len__(self) -> int: ...
 
@@ -49,9 +49,9 @@ class Blocks(Protocol):
         """Make some rows, ascending, by all threads."""
 
     def each_range(self, work: Callable[[int, int], object], row_bytes: int) -> None:
-        """Call `work` with the first row of each block and the one after its last, by all threads.
+        """Call `work` by all threads, with each block's first row and the row after its last.
 
-        While it works a row takes so many bytes besides those of its making.
+        `row_bytes` is the memory that `work` needs for each row, besides that of making it.
         """
 
 
@@ -69,7 +69,7 @@ def search_blocks(
     k : int
         Number of neighbours, 1 <= k < n.
     memory : int
-        Bytes of working memory for the queries and their lists, above that of the blocks.
+        Bytes of working memory for the queries and their lists, besides that of the blocks.
 
     Returns
     -------
@@ -78,8 +78,9 @@ def search_blocks(
 
     Notes
     -----
-    One pass over the blocks lists candidates by float32 products, one measures them, and one, in
-    float64, searches again for the queries where rounding could have hidden a nearer row.
+    A first pass over the blocks lists candidates by float32 products, a second one measures their
+    distances, and a third one, in float64, searches again for the queries where rounding could have
+    hidden a nearer row.
 
     Examples
     --------
@@ -99,7 +100,7 @@ def search_blocks(
     """
     indices = rows.new_empty((len(rows), k))
     length = min(len(blocks) - 1, k + SPARE_CANDIDATES)
-    # A query as it is, in float64 and rounded; its list, candidates and their distances.
+    # A query as it is, in float64 and in float32; its list, its candidates and their distances.
     query_bytes = 32 * len(blocks.centre) + 8 * Shortlists.width(length) + 256 * length
     some = torch.linspace(0, len(blocks) - 1, min(SAMPLED, 1 + memory // query_bytes)).long()
     place = middle(blocks.gathered(some), blocks.centre)
@@ -111,9 +112,9 @@ def search_blocks(
 
 @dataclass(frozen=True)
 class _BlockSearch:
-    """The search of some rows, whose points are `at`, with lists of a length.
+    """The search for the neighbours of `rows`, whose points are `at`, with lists of this length.
 
-    Most points are about as far from the centre as the typical one.
+    `typical` is the median distance of the points from the centre.
     """
 
     blocks: Blocks
@@ -124,7 +125,7 @@ class _BlockSearch:
     typical: float
 
     def write(self, indices: Int64[Tensor, "q k"]) -> None:
-        """Write the neighbours."""
+        """Search, and write the neighbours' row numbers."""
         coarse, lists = self._listed()
         candidates = lists.columns[:, : self.length]
         found = self._measured(candidates)
@@ -136,7 +137,7 @@ class _BlockSearch:
         proven = torch.from_numpy(lists.limits) > limits
         left = (~proven).nonzero()[:, 0]
         if len(left):
-            # Points in float32 and in float64 differ by less than this: docs/proofs.md, section 1.
+            # Norms in float32 and in float64 differ by less than this: docs/proofs.md, section 1.
             radius = 1.0 if coarse.partial else coarse.radius * (1 + 2.0**-10) + 2.0**-20
             fine = replace(self._frame(torch.float64), radius=radius)
             again = replace(self, rows=self.rows[left], at=self.at[left])
@@ -146,7 +147,7 @@ class _BlockSearch:
         return Filter.frame(self.centre, self.blocks.largest, dtype, self.typical)
 
     def _listed(self) -> tuple[Filter, Shortlists]:
-        """List candidates; return the frame of the products, with its radius, and the lists."""
+        """List candidates; return the filter's frame, with the largest norm, and the lists."""
         frame = self._frame(torch.float32)
         placed = frame.left(self.at).matrix
         lists = Shortlists.of(len(self.at), self.length)
@@ -158,7 +159,7 @@ class _BlockSearch:
             proposal = frame.holding(block)
             radii.append(proposal.radius)
             squares = proposal.squares.numpy()
-            # Threads begin at different strips, so that they seldom wait for one another.
+            # Threads begin at different strips, so that they rarely wait for one another.
             for i in np.roll(np.arange(len(strips)), start % len(strips)):
                 tile = product(placed[strips[i]], proposal.points).numpy()
                 with locks[i]:
@@ -170,7 +171,7 @@ class _BlockSearch:
         return replace(frame, radius=max(radii)), lists
 
     def _measured(self, candidates: Int32[np.ndarray, "q c"]) -> Float64[np.ndarray, "q c"]:
-        """Measure queries and candidates by direct differences in float64."""
+        """Return the distances of queries and candidates, by direct differences in float64."""
         columns = candidates.ravel()
         order = np.argsort(columns, kind="stable")
         columns = columns[order]
@@ -194,7 +195,7 @@ class _BlockSearch:
     def _exhaustively(
         self, fine: Filter, reach: Float64[Tensor, "q 1"], k: int
     ) -> Int64[Tensor, "q k"]:
-        """Search with every row that could be as near as the k-th found so far."""
+        """Search again with every row that could be as near as the k-th found so far."""
         left = fine.left(self.at)
         limits = fine.ceiling(left.sizes, reach[:, 0]).values(reach[:, 0])[:, None]
         found = _Pairs(len(self.at), k)
@@ -207,14 +208,14 @@ class _BlockSearch:
             measured = measure_pairs(block.numpy(), self.at.numpy(), near, in_order=in_order)
             found.add(np.stack([near[0], measured, near[1] + start]))
 
-        # For every product a mask, its indices and, at worst, a pair.
+        # Each product needs a mask, two indices and, at worst, a pair.
         self._each_block(collect, 64 * len(self.at))
         return found.nearest()
 
     def _each_block(
         self, work: Callable[[int, Float[Tensor, "m d"]], object], row_bytes: int
     ) -> None:
-        """Call `work` with the first row number and the rows of each block."""
+        """Call `work` with each block's first row number and rows."""
 
         def make(start: int, stop: int) -> None:
             work(start, self.blocks.take(torch.arange(start, stop)))
@@ -223,7 +224,7 @@ class _BlockSearch:
 
 
 class _Pairs:
-    """Pairs of a query and a row with their distances, cut to k a query when they get many."""
+    """Pairs of a query and a row with their distances, cut to k a query when there are many."""
 
     def __init__(self, n_queries: int, k: int) -> None:
         self.n_queries, self.k = n_queries, k

@@ -1,4 +1,4 @@
-"""Metrics: points brought to where Euclidean search finds the metric's neighbours."""
+"""Metrics as maps of the points after which a Euclidean search finds the metric's neighbours."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ __all__ = ["MetricSpace", "check_metric"]
 
 @dataclass(frozen=True)
 class MetricSpace:
-    """Sets of points brought to where Euclidean search gives the metric's neighbours.
+    """Sets of points, mapped so that a Euclidean search gives the metric's neighbours.
 
     Attributes
     ----------
     points : tuple of torch.Tensor
-        The sets, one dtype: unit vectors for the cosine, else scaled by one power of two.
+        The mapped sets, of one dtype: unit vectors for "cosine", points scaled by one power of two
+        for "euclidean".
     metric : str
         "euclidean" or "cosine".
     exponent : int
-        Of the power of two that was divided by.
+        The exponent of that power of two; the points were divided by it.
     """
 
     points: tuple[Float[Tensor, "_ d"], ...]
@@ -35,7 +36,7 @@ class MetricSpace:
 
     @classmethod
     def of(cls, metric: str, **sets: Float[Tensor, "_ d"]) -> MetricSpace:
-        """Bring one or several sets there; the keywords name them in messages."""
+        """Map one or several sets; the keywords are their names in error messages."""
         check_metric(metric)
         if metric == "cosine":
             units = (_unit_vectors(p, name) for name, p in sets.items())
@@ -44,7 +45,7 @@ class MetricSpace:
         return cls(scaled, metric, exponent)
 
     def measured(self, distances: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-        """Turn distances that a search found into distances of the metric."""
+        """Return the metric's distances for the Euclidean ones that a search found."""
         if self.metric == "cosine":
             return distances.square() / 2
         if self.exponent == 0:
@@ -54,7 +55,7 @@ class MetricSpace:
 
 
 def check_metric(metric: object) -> None:
-    """Raise InputError unless `metric` is one that this package knows."""
+    """Raise InputError unless `metric` is "euclidean" or "cosine"."""
     if not isinstance(metric, str) or metric not in ("euclidean", "cosine"):
         raise unknown_name("metric", metric, ["euclidean", "cosine"])
 
@@ -69,7 +70,7 @@ def _unit_vectors(points: Float[Tensor, "n d"], name: str) -> Float64[Tensor, "n
             f"{int(zero.nonzero()[0])}, but metric='cosine' needs a direction: remove them or use "
             "metric='euclidean'."
         )
-    # A power of two of its own brings each row to where squares neither overflow nor vanish.
+    # Each row is scaled by a power of two of its own: squares neither overflow nor underflow.
     unit: Tensor = points / (largest / (2 * torch.frexp(largest).mantissa))
     unit /= unit.norm(dim=1, keepdim=True)
     return unit

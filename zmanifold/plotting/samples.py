@@ -10,7 +10,8 @@ from zmanifold._base.arrays import as_points, as_set_of
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError
 from zmanifold._base.labels import as_labels
-from zmanifold.dimension import LocalPCA, as_neighborhoods
+from zmanifold._base.memory import working_memory
+from zmanifold.dimension import FukunagaOlsen, Neighborhoods, as_neighborhoods
 from zmanifold.measures import Embedding, VicinityResult
 
 if TYPE_CHECKING:
@@ -214,14 +215,16 @@ def plot_ellipses(points: Any, neighborhoods: Any, ax: Axes) -> Axes:
     """
     from matplotlib.patches import Ellipse
 
-    x = as_points(points, name="points").double().numpy()
-    if x.shape[1] != 2:
-        raise InputError(f"points has {x.shape[1]} columns but ellipses lie in a plane: give 2.")
-    members = as_neighborhoods(neighborhoods, len(x), least=2).numpy()
-    # Local PCA takes the neighbours without the query itself: any row serves as the query.
-    queries = np.zeros(len(members), dtype=np.int64)
-    fitted = LocalPCA(device="cpu").fit(x, precomputed_knn=members, queries=queries)
-    for rows, dimension in zip(members, fitted.dimension_pw_, strict=True):
+    plane = as_points(points, name="points").double()
+    if plane.shape[1] != 2:
+        raise InputError(
+            f"points has {plane.shape[1]} columns but ellipses lie in a plane: give 2."
+        )
+    members = as_neighborhoods(neighborhoods, len(plane), least=2)
+    around = Neighborhoods(plane, members, members[:, 0], working_memory(None, plane.device))
+    dimensions, _ = FukunagaOlsen()(around)
+    x = plane.numpy()
+    for rows, dimension in zip(members.numpy(), dimensions.tolist(), strict=True):
         color = COLORS["mixup"] if dimension == 1 else COLORS["none"]
         mean = x[rows].mean(axis=0)
         if dimension == 0:

@@ -1,4 +1,4 @@
-"""What the columns of a table mean: index, features, labels."""
+"""The roles of a table's columns: index, features, labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "Roles", "as_numbers"]
 
-# Called so, a column that counts the rows is an index.
+# Names of columns that are an index if they count the rows.
 _INDEX_COLUMNS = {
     "index", "level_0", "row_nr", "row_number", "row_id", "rowid", "row", "id", "idx", "rownames",
 }  # fmt: skip
@@ -31,16 +31,16 @@ _LEFT_BEHIND = re.compile(r"__index_level_\d+__")
 
 @dataclass(frozen=True)
 class Roles:
-    """Positions of the columns, by what they are taken for.
+    """The positions of columns by their roles.
 
     Attributes
     ----------
     features, index, left_out : tuple of int
-        Columns of the points, of names or numbers of the rows, and those for which there is no use.
+        Columns of the points, columns of row names or numbers, and columns that are not used.
     labels : int or None
         The column of labels.
     notes : tuple of str
-        What was decided against the names.
+        Columns whose role is not the one that their name suggests, and why.
     """
 
     features: tuple[int, ...]
@@ -52,20 +52,20 @@ class Roles:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table, about to be told apart.
+    """The columns of a table.
 
     Attributes
     ----------
     frame : pandas.DataFrame
-        Columns 0, 1, ...
+        The values, with columns 0, 1, ...
     names : sequence of str
-        Their names, "" where one has none.
+        The names of the columns; "" for a column without a name.
     header : bool
-        Whether the file names its columns; where it does not, they are called by their positions.
+        Whether the file names its columns; if not, messages use positions.
     path : Path
-        For messages.
+        The file, for messages.
     empty : frozenset of int
-        Columns without any value or name, which are passed over.
+        Columns without values and names, which are skipped.
     """
 
     frame: pd.DataFrame
@@ -80,7 +80,7 @@ class Columns:
         return [dtype.kind for dtype in self.frame.dtypes]
 
     def name(self, i: int) -> str:
-        """Return what a column is called in messages."""
+        """Return a column's name in messages."""
         if self.names[i]:
             return self.names[i]
         return f"column {i} (unnamed)" if self.header else f"column {i}"
@@ -92,7 +92,7 @@ class Columns:
         features: Sequence[str] | None,
         index: Sequence[str] = (),
     ) -> Roles:
-        """Tell the columns apart.
+        """Find the role of each column.
 
         Parameters
         ----------
@@ -101,12 +101,12 @@ class Columns:
         features : sequence of str or None
             The columns of the points, by names, positions or ranges of positions, "0:3".
         index : sequence of str, default=()
-            Names of columns that the file itself calls its index.
+            Names of columns that the file declares as its index.
 
         Raises
         ------
         InputError
-            If a column is not there, or several may hold the labels.
+            If a column does not exist, or several may hold the labels.
         """
         wanted = None if features is None else self._wanted(features)
         labels = None if label_column is None else self._find("label_column", label_column)
@@ -172,7 +172,7 @@ class Columns:
         others = [i for i in free if i not in found]
         n_left = sum(self.names[i].lower() not in LABEL_COLUMNS for i in others)
         for i in others:
-            # The last column that is left is what the table is about.
+            # A column is no index if it is the only feature.
             if self._numbers_rows(i, others) and (not keep_one or n_left > 1):
                 found.append(i)
                 n_left -= 1
@@ -183,7 +183,8 @@ class Columns:
         if name:
             return name in _INDEX_COLUMNS and _counts(column)
         if not self.header:
-            # Whole numbers beside others may be data.
+            # Without names, a first column of row numbers is an index only beside real numbers:
+            # beside whole numbers it may be data.
             if i != 0 or len(column) < 3 or not _counts(column):
                 return False
             return any(self.kinds[j] == "f" for j in others if j != i)
@@ -191,7 +192,7 @@ class Columns:
             return True
         if i != 0 or not all(self.names[j] for j in others if j != i):
             return False
-        # What is left of a longer table keeps its numbers, or names, of rows.
+        # A part of a longer table keeps the row numbers, or names, of the whole.
         if column.dtype.kind in "iu" and not column.is_unique:
             raise InputError(
                 f"{self.path} has a first column without a name, of whole numbers that repeat: "
@@ -202,12 +203,12 @@ class Columns:
     def _labels(
         self, free: list[int], wanted: list[int] | None
     ) -> tuple[int | None, tuple[str, ...]]:
-        """Return the column of labels, and what was decided against its name."""
+        """Return the column of labels, and notes on columns so named that are features."""
         names = [name.lower() for name in self.names]
         candidates = [i for i in free if names[i] in LABEL_COLUMNS]
         notes = []
         for i in list(candidates):
-            # Beside x, and z or a column of labels, y is a coordinate.
+            # A column y is a coordinate beside x and either z or another column of labels.
             others = {*names} & {"z", *LABEL_COLUMNS[1:]}
             beside_x = names[i] == "y" and "x" in names and bool(others)
             if (beside_x or _is_measured(self.frame[i])) and wanted is None:
@@ -224,7 +225,7 @@ class Columns:
 
 
 def _counts(column: pd.Series) -> bool:
-    """Tell whether a column holds 0..n-1 or 1..n, in any order."""
+    """Tell whether a column holds the numbers 0..n-1 or 1..n, in any order."""
     if column.dtype.kind not in "iuf" or column.isna().any():
         return False
     values = np.sort(column.to_numpy())
@@ -233,7 +234,7 @@ def _counts(column: pd.Series) -> bool:
 
 
 def _is_measured(column: pd.Series) -> bool:
-    """Tell whether a column holds real values that hardly repeat: no classes."""
+    """Tell whether a column holds real numbers that hardly repeat, which are not classes."""
     if column.dtype.kind != "f":
         return False
     values = column[column.notna()]
@@ -243,12 +244,12 @@ def _is_measured(column: pd.Series) -> bool:
 
 
 def as_numbers(columns: Columns, features: Sequence[int]) -> NDArray[Any]:
-    """Return columns as one array, all of it finite numbers.
+    """Return columns as one array of finite numbers.
 
     Raises
     ------
     InputError
-        If a column holds something else, or a value is missing.
+        If a column does not hold numbers, or a value is missing.
     """
     frame, path = columns.frame, columns.path
     texts = [columns.name(i) for i in features if columns.kinds[i] not in "biuf"]
@@ -260,7 +261,7 @@ def as_numbers(columns: Columns, features: Sequence[int]) -> NDArray[Any]:
         )
     x = frame.iloc[:, list(features)].to_numpy()
     if x.dtype.kind == "O":
-        # Truth values beside numbers, or numbers some of which may be missing.
+        # Truth values beside numbers, or nullable numbers.
         x = frame.iloc[:, list(features)].to_numpy(np.float64, na_value=np.nan)
     if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
         row, place = map(int, np.argwhere(~finite)[0])

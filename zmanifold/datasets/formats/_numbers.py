@@ -1,4 +1,4 @@
-"""Columns of numbers that are written with decimal commas or with separated thousands."""
+"""Columns of numbers with decimal commas or separated thousands."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ _PLAIN = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _DECIMAL_COMMA = r"[+-]?(?:\d{1,3}(?:\.\d{3})+,\d+|\d*,\d+(?:[eE][+-]?\d+)?)"
 _WHOLE = r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+(?:[eE][+-]?\d+)?)"
 _THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?"
-# Either a fraction of three digits or a thousand.
+# Either three decimals or thousands.
 _EITHER = r"[+-]?[1-9]\d{0,2},\d{3}"
 
 
 def with_numbers(
     frame: pd.DataFrame, path: Path, separator: str, written: Callable[[], pd.DataFrame]
 ) -> tuple[pd.DataFrame, str | None]:
-    """Turn columns of text that hold such numbers into numbers.
+    """Convert columns of text that hold such numbers.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        As pandas read it, with a decimal point.
+        The table as pandas read it, with decimal points.
     path : Path
-        For messages.
+        The file, for messages.
     separator : str
-        What separates the fields.
+        The separator of fields.
     written : callable
-        Returns all fields as they are written.
+        Returns all fields as text.
 
     Returns
     -------
     frame : pandas.DataFrame
-        With numbers where the text allows it.
+        The table with numbers in these columns.
     note : str or None
-        What the commas were taken for.
+        What the commas were read as.
 
     Raises
     ------
     InputError
-        If commas may be either, or points and commas both separate decimals.
+        If the commas may be either, or both points and commas are decimal.
     """
     kinds = [dtype.kind for dtype in frame.dtypes]
     texts = {
@@ -80,7 +80,7 @@ def with_numbers(
 def _with_decimal_commas(
     frame: pd.DataFrame, written: pd.DataFrame, numbers: Iterable[int], path: Path
 ) -> pd.DataFrame:
-    """Read these columns and all that have decimals anew: there a point separates thousands."""
+    """Convert these columns, and all with decimals, anew from text: points separate thousands."""
     made = {}
     kinds = [dtype.kind for dtype in frame.dtypes]
     for i in {*numbers, *(i for i in range(frame.shape[1]) if kinds[i] == "f")}:
@@ -99,7 +99,7 @@ def _with_decimal_commas(
 def _replaced(frame: pd.DataFrame, made: dict[int, pd.Series]) -> pd.DataFrame:
     import pandas as pd
 
-    # Rows without a value get NaN.
+    # Rows without a value become NaN.
     return pd.concat(
         [made[i].reindex(frame.index) if i in made else frame[i] for i in range(frame.shape[1])],
         axis=1,

@@ -1,7 +1,7 @@
-"""Decoders of other libraries, run in a child process with little memory and little time.
+"""Decoders of other libraries, run in a child process with limits on memory and time.
 
-Some damaged files make pyarrow end its process, and a file of a few bytes may promise gigabytes.
-Both end the child alone, and its parent says so in one sentence.
+Some damaged files crash pyarrow's process, and a file of a few bytes may promise gigabytes. Both
+end only the child, and the parent reports it in one sentence.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ __all__ = ["decode_apart"]
 
 Decoder = Callable[..., Iterator[bytes | memoryview]]
 
-# A decoder takes milliseconds for a file of a few bytes and reads tens of MiB a second.
+# The time limit: a decoder takes milliseconds for a small file, and reads tens of MiB a second.
 _SECONDS_A_FILE = 1
 _LEAST_SECONDS = 5
 _BYTES_A_SECOND = 2**20
-# The limit above counts work; a file system that hangs does none.
+# The limit above is on processor time, which a file system that hangs does not use: the parent
+# waits for this many times the limit.
 _WAIT = 10
 
-# What a decoder raises goes by its exit status: from 100 on, the first of these that it is.
+# The exit status tells the parent what the decoder raised: _FIRST plus the position of the first
+# of these classes that the exception belongs to.
 _RAISED = (InputError, OSError, MemoryError, Exception)
 _FIRST = 100
 _LENGTH = 8
 
-# The child imports what its parent would: sys.path may have grown since that one started.
+# The child gets the parent's sys.path, which may have grown since the parent started.
 _CHILD = f"""
 import json, sys
 request = json.load(sys.stdin.buffer)
@@ -52,16 +54,16 @@ def decode_apart(
     Parameters
     ----------
     decode : callable
-        A function at the top of a module: takes a list of paths and `options`, yields the content
+        A function at module level. It takes a list of paths and `options`, and yields the content
         of each file in turn.
     files : sequence of Path
         The files.
     library : str
         The module that decodes. It is imported before memory is limited.
     memory : int
-        Bytes that the decoder may take.
+        Bytes that the decoder may allocate.
     **options
-        More arguments of `decode`, as JSON can hold them.
+        More arguments of `decode`, of types that JSON has.
 
     Returns
     -------
@@ -71,9 +73,9 @@ def decode_apart(
     Raises
     ------
     InputError
-        If the decoder takes too much memory or time, or ends its process.
+        If the decoder needs too much memory or time, or crashes.
     InputError, OSError, MemoryError, Exception
-        Whatever the decoder raises; other kinds become Exception.
+        As the decoder raises them; exceptions of other classes become Exception.
     """
     size = sum(file.stat().st_size for file in files)
     seconds = _LEAST_SECONDS + _SECONDS_A_FILE * len(files) + size // _BYTES_A_SECOND
@@ -101,7 +103,7 @@ def _run(request: bytes, seconds: int) -> tuple[int, bytes]:
     """Return a child's exit status and output."""
     command = [sys.executable, "-P", "-c", _CHILD]
     try:
-        # What a library prints as it ends its process is for nobody.
+        # Messages that a library prints as it crashes are dropped.
         done = subprocess.run(
             command,
             input=request,
@@ -116,7 +118,7 @@ def _run(request: bytes, seconds: int) -> tuple[int, bytes]:
 
 
 def _split(out: bytes) -> list[memoryview]:
-    """Take apart what `_serve` wrote: each content after its length."""
+    """Split the output of `_serve` into contents, each of which follows its length."""
     contents, at = [], 0
     while at + _LENGTH <= len(out):
         start = at + _LENGTH
@@ -133,7 +135,7 @@ def _serve(
     library: str,
     options: dict[str, Any],
 ) -> None:
-    """Be the child: decode under limits, write to stdout, exit with a message for a bad file."""
+    """Decode, as the child process: under limits, to stdout; exit with the status of an error."""
     module, name = decoder
     decode: Decoder = getattr(import_module(module), name)
     import_module(library)
@@ -154,10 +156,10 @@ def _send(content: bytes | memoryview) -> None:
 
 
 def _limit(memory: int, seconds: int) -> None:
-    """Limit this process to so much more memory than it has, and so much time of a processor.
+    """Limit the memory that this process may still allocate, and its processor time.
 
-    Linux counts and limits address space. macOS limits time alone. Windows limits neither: there
-    the parent's patience is the only limit.
+    Linux limits address space and time, macOS time only, and Windows neither: there the time that
+    the parent waits is the only limit.
     """
     try:
         import resource

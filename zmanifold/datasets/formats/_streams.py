@@ -1,4 +1,4 @@
-"""Bytes of a file, plain or compressed, in as much memory as there are bytes."""
+"""Reading of plain and compressed files; memory grows with the content, not with promises."""
 
 from __future__ import annotations
 
@@ -40,23 +40,24 @@ _OTHERS = (
     (stat.S_ISBLK, "a device"),
 )
 
-# A file of zeros unpacks to a thousand times its size, real data to far less.
+# A compressed file may unpack to this number of bytes, or to this multiple of its size. Zeros
+# unpack to a thousand times the size of their file, real data to far less.
 LEAST_UNPACKED = 2**26
 MOST_GROWTH = 200
 
 
 def unpacked_limit(path: Path) -> int:
-    """Return to how many bytes a compressed file may unpack."""
+    """Return the number of bytes that a compressed file may unpack to."""
     return max(LEAST_UNPACKED, MOST_GROWTH * path.stat().st_size)
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no file with content of its own: to read a pipe may never end.
+    """Refuse paths that are not regular files: reading a pipe or a device may never end.
 
     Raises
     ------
     InputError
-        If it is a folder, a pipe, a socket or a device, or a link to one or to nothing.
+        If the path is a folder, a pipe, a socket, a device, or a link to one or to nothing.
     """
     try:
         mode = path.stat().st_mode
@@ -71,17 +72,17 @@ def check_regular(path: Path) -> None:
 
 
 def opened(path: Path) -> Stream:
-    """Open a file; one that ends in .gz gives what was compressed."""
+    """Open a file; a file that ends in .gz is decompressed as it is read."""
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def read_all(stream: Stream, path: Path, already: int = 0) -> bytes:
-    """Read all that is left, after so many bytes; what is compressed up to `unpacked_limit`.
+    """Read the rest of a stream; `already` bytes of it were read before.
 
     Raises
     ------
     InputError
-        If that is too much, or damaged.
+        If a compressed file unpacks to more than `unpacked_limit`, or is damaged.
     """
     limit = (
         unpacked_limit(path) if isinstance(stream, GzipFile) else os.fstat(stream.fileno()).st_size
@@ -96,18 +97,18 @@ def read_all(stream: Stream, path: Path, already: int = 0) -> bytes:
 
 
 def read_exactly(stream: Stream, count: int, path: object, limit: int | None = None) -> bytes:
-    """Read so many bytes, at most `limit`.
+    """Read `count` bytes.
 
     Raises
     ------
     InputError
-        If there are fewer, or the compressed ones before them are damaged.
+        If there are fewer, they are more than `limit`, or a compressed file is damaged.
     """
     return b"".join(_pieces(stream, count, path, limit))
 
 
 def _pieces(stream: Stream, count: int, path: object, limit: int | None) -> Iterator[bytes]:
-    """Yield `count` bytes as they come: memory grows with the file, not with `count`."""
+    """Yield `count` bytes in pieces: memory grows with the file, not with `count`."""
     left = count
     while left:
         if limit is not None and count - left > limit:
@@ -120,12 +121,12 @@ def _pieces(stream: Stream, count: int, path: object, limit: int | None) -> Iter
 
 
 def read_up_to(stream: Stream, count: int, path: object) -> bytes:
-    """Read so many bytes, or those that are left.
+    """Read `count` bytes, or all that are left if these are fewer.
 
     Raises
     ------
     InputError
-        If they cannot be decompressed.
+        If a compressed file is damaged.
     """
     try:
         return stream.read(count)

@@ -1,4 +1,4 @@
-"""Tables in text: the encoding, the separator, and whether the first line names the columns."""
+"""The layout of tables in text: encoding, separator, comments, and the line of column names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LABEL_COLUMNS", "MISSING", "Layout", "is_number", "laid_out", "read_
 
 LABEL_COLUMNS = ("y", "label", "labels", "target", "class")
 
-# What pandas takes for a missing number.
+# Fields that pandas reads as missing.
 MISSING = frozenset(
     [
         "#N/A",
@@ -41,13 +41,13 @@ MISSING = frozenset(
 ) | {""}
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.IGNORECASE)
-# Of decimal commas or separated thousands.
+# A number with decimal commas or separated thousands.
 _WITH_COMMAS = re.compile(r"[+-]?[\d.,]*\d(,\d*)?([eE][+-]?\d+)?")
 _PLACES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar", " ": "spaces"}
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16",
           b"\xfe\xff": "utf-16"}  # fmt: skip
 
-# The lines by which separator and header are decided, and the most bytes of them.
+# Separator and header are found from this number of lines, or of bytes, at the start.
 _SAMPLE_LINES = 50
 _SAMPLE_BYTES = 2**16
 _LONGEST_LINE = 2**22
@@ -56,20 +56,20 @@ _MOST_COLUMNS = 100_000
 
 @dataclass(frozen=True)
 class Layout:
-    """How the text of a table is laid out.
+    """The layout of a table in text.
 
     Attributes
     ----------
     separator : str
         The character between fields; a space stands for any white space.
     names : tuple of str
-        The columns' names, "" where one has none.
+        The names of the columns; "" for a column without a name.
     header : bool
         Whether a line of the file gives the names.
     body : bytes
         The lines of data.
     notes, skipped : tuple of str
-        What was decided, and what was left out.
+        Decisions, and parts that were left out, for `Reading`.
     """
 
     separator: str
@@ -81,17 +81,17 @@ class Layout:
 
 
 def read_text(path: Path) -> bytes:
-    """Return a text file in UTF-8, without its byte order mark, its lines ended by a newline.
+    """Return a text file as UTF-8 with newlines, without its byte order mark.
 
     Raises
     ------
     ValueError
-        If there are zero bytes, which text has not, or UTF-16 or UTF-32 is damaged.
+        If the text has zero bytes, or is damaged UTF-16 or UTF-32.
     """
     with opened(path) as stream:
         head = read_up_to(stream, _SAMPLE_BYTES, path)
         encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
-        # Before the rest is read: a file of zeros may be of any size.
+        # Checked before the rest is read, because a sparse file of zeros may have any size.
         if encoding is None and b"\0" in head:
             raise _no_text()
         text = head + read_all(stream, path, already=len(head))
@@ -106,24 +106,22 @@ def read_text(path: Path) -> bytes:
 
 
 def _no_text() -> ValueError:
-    return ValueError(
-        "it holds zero bytes, which text has in UTF-16 alone, after a byte order mark"
-    )
+    return ValueError("it holds zero bytes, which only UTF-16 with a byte order mark may have")
 
 
 def laid_out(text: bytes, path: Path, *, header: bool | None = None, tabs: bool = False) -> Layout:
-    """Find out how a table is laid out.
+    """Find the layout of a table.
 
     Parameters
     ----------
     text : bytes
-        As `read_text` returns it.
+        The text, as `read_text` returns it.
     path : Path
-        Where it was read from, for messages.
+        The file, for messages.
     header : bool, optional
-        Whether the first line names the columns; decided by the lines by default.
+        Whether the first line names the columns; by default its fields, and those below, decide.
     tabs : bool, default=False
-        Whether fields are expected to be separated by tabs.
+        Whether tabs are tried first as separators.
 
     Raises
     ------
@@ -143,7 +141,7 @@ def laid_out(text: bytes, path: Path, *, header: bool | None = None, tabs: bool 
     separator = announced[1].decode() if announced else _separator(lines, tabs)
     rows, ends = _split(lines, separator)
     if len(rows[0]) > _MOST_COLUMNS:
-        # Each costs pandas several KiB, a file two bytes.
+        # A column needs several KiB in pandas, but only two bytes in a file.
         raise InputError(
             f"{path} has {len(rows[0])} columns, more than the {_MOST_COLUMNS} that are read: "
             "save it as .npy or .npz."
@@ -158,7 +156,7 @@ def laid_out(text: bytes, path: Path, *, header: bool | None = None, tabs: bool 
         names = _names(rows[0], rows[1:], separator)
         return Layout(separator, names, True, text[start:], notes, _said(n_comments))
     if header is None and comments:
-        # As np.savetxt writes a header.
+        # np.savetxt writes the header as a comment.
         (last, *_), _ = _split([comments[-1]], separator)
         if len(last) == len(rows[0]) and any(not is_number(name) for name in last):
             names = _clean(last)
@@ -168,7 +166,7 @@ def laid_out(text: bytes, path: Path, *, header: bool | None = None, tabs: bool 
 
 
 def is_number(token: str) -> bool:
-    """Tell whether a field is a number with a decimal point, or none at all."""
+    """Tell whether a field is a number with a decimal point, or missing."""
     return token in MISSING or _NUMBER.fullmatch(token) is not None
 
 
@@ -177,7 +175,7 @@ def _looks_numeric(token: str) -> bool:
 
 
 def _without_comments(text: bytes) -> tuple[list[str], bytes, int]:
-    """Return the last comment before the data, the data, and how many comments there are."""
+    """Return the last comment before the data, the data, and the number of comments."""
     comments: list[str] = []
     n_comments = at = 0
     while at < len(text):
@@ -186,14 +184,14 @@ def _without_comments(text: bytes) -> tuple[list[str], bytes, int]:
         if line[:1] not in (b"#", b""):
             break
         n_comments += bool(line)
-        # The last one may be the header.
+        # The last comment may be the header.
         comments = [line.decode().lstrip("#").strip()] if line else comments
         at = end
     text = text[at:]
     if b"\n#" in text:
         kept, quotes = [], 0
         for line in text.split(b"\n"):
-            # Within quotes a line goes on.
+            # After an odd number of quotes the line is the rest of a quoted field.
             if line.startswith(b"#") and quotes % 2 == 0:
                 n_comments += 1
             else:
@@ -208,7 +206,7 @@ def _said(n_comments: int) -> tuple[str, ...]:
 
 
 def _first_lines(text: bytes) -> list[str]:
-    """Return the lines by which the layout is decided: whole ones, except that one may be cut."""
+    """Return the lines from which the layout is found; a very long one is cut."""
     lines: list[str] = []
     at = size = 0
     while at < len(text) and len(lines) < _SAMPLE_LINES and (size < _SAMPLE_BYTES or at == 0):
@@ -221,7 +219,7 @@ def _first_lines(text: bytes) -> list[str]:
 
 
 def _split(lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:
-    """Split lines into fields, and return at which line each row ends: quotes may hold breaks."""
+    """Return the fields of each row, and the number of its last line: quotes may hold newlines."""
     if separator == " ":
         lines = [" ".join(line.split()) for line in lines]
     reader = csv.reader([f"{line}\n" for line in lines], delimiter=separator, skipinitialspace=True)
@@ -236,7 +234,7 @@ def _split(lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[
 
 
 def _separator(lines: list[str], tabs: bool) -> str:
-    """Return the separator that gives most lines one number of fields, most of them numbers."""
+    """Return the separator for which most rows have equally many fields, most of them numbers."""
     best, chosen = (0.0, 0.0), ","
     for separator in ("\t", ",", ";", "|", " ") if tabs else (",", ";", "\t", "|", " "):
         try:
@@ -247,7 +245,7 @@ def _separator(lines: list[str], tabs: bool) -> str:
         n_fields = len(data[0])
         if n_fields < 2:
             continue
-        # R leaves out the name of the row names.
+        # R writes no name for the column of row names.
         alike = sum(len(row) == n_fields for row in rows[1:]) + (0 <= n_fields - len(rows[0]) <= 1)
         fields = [field for row in data for field in row]
         numbers = sum(is_number(f) or (separator != "," and _looks_numeric(f)) for f in fields)
@@ -258,11 +256,11 @@ def _separator(lines: list[str], tabs: bool) -> str:
 
 
 def _is_header(rows: list[list[str]], quoted: bool) -> bool:
-    """Tell whether the first row names the columns, by its fields beside those below."""
+    """Tell whether the first row names the columns, by comparing its fields with those below."""
     first, rest = rows[0], rows[1:]
     texts = [i for i, field in enumerate(first) if not _looks_numeric(field)]
     if not texts:
-        # Names in quotes above numbers without: years, say.
+        # Quoted numbers above unquoted ones are names, such as years.
         return quoted or _counts_columns(first, rest)
     if any(field.lower().lstrip("# ") in LABEL_COLUMNS for field in first):
         return True
@@ -272,7 +270,7 @@ def _is_header(rows: list[list[str]], quoted: bool) -> bool:
         filled = [field for field in below if field not in MISSING]
         if filled and all(map(_looks_numeric, filled)):
             return True
-        # A class of the samples, which comes again.
+        # A text that occurs again below is a class, not a name.
         if first[i] in filled:
             return False
     numbers = [field for i, field in enumerate(first) if i not in texts and field]
@@ -280,11 +278,11 @@ def _is_header(rows: list[list[str]], quoted: bool) -> bool:
 
 
 def _counts_columns(first: list[str], rest: list[list[str]]) -> bool:
-    """Tell whether a row is 0, 1, ..., d-1, as pandas names columns without names."""
+    """Tell whether a row is 0, 1, ..., d-1, which pandas writes for columns without names."""
     named = first[1:] if first[0] == "" else first
     if named != [str(i) for i in range(len(named))]:
         return False
-    # A single 0 may as well be a value, above other whole numbers.
+    # A single 0 above whole numbers may be a value.
     return len(named) > 1 or any(not row[-1].lstrip("-").isdigit() for row in rest)
 
 
@@ -293,7 +291,7 @@ def _names(first: list[str], rest: list[list[str]], separator: str) -> tuple[str
     width = len(rest[0]) if rest else len(first)
     if width == len(first) + 1:
         if all(row[-1:] == [""] for row in rest if len(row) == width):
-            # Each line of data ends in a separator.
+            # Each line of data ends in a separator, but not the header.
             return (*_clean(first), "")
         keys = [row[0] for row in rest]
         numbered = sorted(keys) in (
@@ -312,5 +310,5 @@ def _names(first: list[str], rest: list[list[str]], separator: str) -> tuple[str
 
 def _clean(names: list[str]) -> tuple[str, ...]:
     names = [names[0].lstrip("#").strip(), *names[1:]]
-    # What pandas once called a column without a name.
+    # Older versions of pandas wrote this for a column without a name.
     return tuple("" if re.fullmatch(r"Unnamed: \d+", name) else name for name in names)

@@ -1,4 +1,4 @@
-"""Text of files and of other libraries, made to fit into one sentence."""
+"""Shortening of text from files and other libraries, for use within one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["first_line", "some_of"]
 
 
 def first_line(error: BaseException) -> str:
-    r"""Reduce the message of an exception to its first line, short and printable.
+    r"""Return the first line of an exception's message, shortened and printable.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def first_line(error: BaseException) -> str:
 
 
 def some_of(names: Sequence[str]) -> str:
-    """List the first three of some names.
+    """Return the first three names as one text.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The files of known image sets: MNIST's IDX, CIFAR's binary records, lists of class names."""
+"""Files of image benchmarks: MNIST's IDX, CIFAR's binary records, lists of class names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_idx(path: Path, n_axes: int) -> UInt8[np.ndarray, "..."]:
         shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
         limit = unpacked_limit(path) if path.suffix == ".gz" else None
         body = read_exactly(stream, math.prod(shape), path, limit)
-        # Past the end a compressed file's checksum is verified, too.
+        # Reading past the end also verifies a compressed file's checksum.
         if read_up_to(stream, 1, path):
             raise InputError(f"{path} goes on after the {shape} values it promises: get it again.")
     if math.prod(shape) == 0:
@@ -54,7 +54,7 @@ def read_cifar(
 
 
 def read_names(path: Path) -> tuple[str, ...] | None:
-    """Read a name a line, or nothing where there is no such file."""
+    """Return the names in a file, one a line, or None if there is no such file."""
     if not path.is_file():
         return None
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -1,4 +1,4 @@
-"""Folders of class folders: which files are images of which class, and what is passed over."""
+"""Folders of class folders: their images, classes and splits, and the files that are skipped."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from zmanifold.datasets.formats._streams import check_regular
 
 __all__ = ["ImageFiles", "Splits", "find_images", "split_folders"]
 
-# Of the formats that are decoded.
+# The endings of images that are decoded.
 ENDINGS = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
     ".pbm", ".pgm", ".ppm", ".pnm",
 )  # fmt: skip
 
-# What operating systems leave behind.
+# Files and folders that operating systems and tools leave behind.
 _REMAINS = {
     "__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information", "thumbs.db",
     "desktop.ini", "ehthumbs.db", "lost+found",
@@ -32,14 +32,14 @@ _TEST = ("test", "testing", "val", "valid", "validation")
 
 @dataclass(frozen=True)
 class Splits:
-    """Where the two parts of a data set lie.
+    """The folders of the two parts of a data set.
 
     Attributes
     ----------
     train, test : Path
         Folders of class folders.
     unused : tuple of str
-        What lies beside them.
+        Names of other files and folders beside them.
     """
 
     train: Path
@@ -56,11 +56,11 @@ class ImageFiles:
     classes : tuple of str
         The classes' names, in the order of their labels.
     labels : tuple of int
-        A label a file.
+        One label for each file.
     files : tuple of Path
         The images.
     notes, skipped : tuple of str
-        What was decided, and what was left out.
+        Decisions, and files that were left out, for `Reading`.
     """
 
     classes: tuple[str, ...]
@@ -92,7 +92,7 @@ def split_folders(root: Path) -> Splits | None:
     tests = [folders[name] for name in _TEST if name in folders]
     if train is None or not tests:
         return None
-    # Beside others a class may be called "train": its folder holds images, not folders.
+    # A class may be called "train", beside other classes: its folder holds images, not folders.
     holds_folders = any(p.is_dir() and not _is_remains(p) for p in train.iterdir())
     if not holds_folders and not set(folders) <= {*_TRAIN, *_TEST}:
         return None
@@ -102,12 +102,12 @@ def split_folders(root: Path) -> Splits | None:
 
 
 def find_images(root: Path) -> ImageFiles:
-    """List the images of each class: those in its folder and in folders below.
+    """List the images of each class, in its folder and in folders below.
 
     Raises
     ------
     InputError
-        If there are none, a class has none, or a file of such a name is no regular file.
+        If there are no images, a class has none, or one is not a regular file.
     """
     entries = sorted(root.iterdir(), key=lambda p: p.name)
     folders = [p for p in entries if p.is_dir() and not _is_remains(p)]
@@ -145,13 +145,13 @@ def find_images(root: Path) -> ImageFiles:
 
 
 def _walk(folder: Path, passed: list[Path]) -> Iterator[Path]:
-    """Yield the images in a folder and in those below it; note what else there is."""
+    """Yield the images in a folder and in folders below; append other files to `passed`."""
     seen = set()
     for place, inner, names in os.walk(folder, followlinks=True):
         here = Path(place)
         status = here.stat()
         if (status.st_dev, status.st_ino) in seen:
-            # A link to a folder above it.
+            # A link to a folder that was visited before.
             inner.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -183,7 +183,7 @@ def _check_classes(root: Path, found: dict[str, list[Path]], passed: list[Path])
 
 
 def _check_depth(root: Path, found: dict[str, list[Path]]) -> None:
-    """Refuse a folder whose only class folder holds what look like the classes."""
+    """Refuse a folder whose only class folder holds folders that look like the classes."""
     if len(found) > 1:
         return
     ((name, files),) = found.items()

@@ -1,4 +1,4 @@
-"""Folders of images, one folder a class, decoded by Pillow in a process of its own."""
+"""Folders of images, one folder a class, decoded by Pillow in a child process."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
 __all__ = ["read_image_folder"]
 
-# Pillow would try every format that it knows on any file, those that start a program, too.
+# Without a list Pillow tries all formats that it knows, including those that start other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _MOST_PIXELS = 2**24
 
-# What stays one channel.
+# Pillow's modes of images that stay one channel.
 _GREY = ("1", "L", "LA", "La")
 
-# The EXIF tag, and its values for which width and height are exchanged.
+# The EXIF tag of the orientation, and its values that exchange width and height.
 _ORIENTATION = 0x0112
 _ON_ITS_SIDE = (5, 6, 7, 8)
-# To what Pillow calls FLIP_LEFT_RIGHT, ROTATE_180, FLIP_TOP_BOTTOM, TRANSPOSE, ROTATE_270,
-# TRANSVERSE and ROTATE_90.
+# The orientations' values of Pillow's Transpose: FLIP_LEFT_RIGHT, ROTATE_180, FLIP_TOP_BOTTOM,
+# TRANSPOSE, ROTATE_270, TRANSVERSE and ROTATE_90.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
-# Four channels a pixel in the decoder, in the image, in its copies and above white; three as they
-# are sent, with a copy on the way; the rest is for what an animation keeps of the frame before.
+# Memory for each pixel: four channels in the decoder, in the image, in its copies and over white;
+# three channels as they are sent, and a copy of these; the rest for an animation's previous frame.
 _BYTES_A_PIXEL = 36
 
-# A file of so many pixels and its notes.
+# The size in bytes of the largest file that is read: 2**24 pixels uncompressed, and metadata.
 _LARGEST_FILE = 2**27
 
-# Width, height, channels, and the remarks that apply to it.
+# Before the pixels of an image: width, height, channels, and flags of the remarks that apply.
 _HEADER = struct.Struct("<4I")
 
 _REMARKS = (
@@ -67,7 +67,7 @@ def read_image_folder(root: Path, *, resize: tuple[int, int] | None = None) -> C
     root : Path
         The folder of class folders.
     resize : tuple of int, optional
-        The (height, width) that all images are brought to.
+        The (height, width) that all images are resized to.
 
     Returns
     -------
@@ -77,9 +77,9 @@ def read_image_folder(root: Path, *, resize: tuple[int, int] | None = None) -> C
     Raises
     ------
     InputError
-        If there are no images, a class has none, one is damaged, of another size, of more than 8
-        bits a channel or of more than 2**24 pixels, or all of them are much larger than their
-        files.
+        If there are no images or a class has none; if an image is damaged, has another size than
+        the first, more than 8 bits a channel or more than 2**24 pixels; or if all of them are much
+        larger than their files.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def read_image_folder(root: Path, *, resize: tuple[int, int] | None = None) -> C
     n_channels = max(header[2] for header in headers)
     pixels = np.empty((len(images), n_channels, height, width), np.uint8)
     for row, image, (_, _, channels, _) in zip(pixels, images, headers, strict=True):
-        # A grey image fills all three channels of a colour set.
+        # In a set with colour images, grey ones are repeated in all three channels.
         values = np.frombuffer(image, np.uint8, offset=_HEADER.size)
         row[:] = values.reshape(height, width, channels).transpose(2, 0, 1)
     reading = Reading(
@@ -143,9 +143,9 @@ def _decode(files: list[Path], limit: int, resize: list[int] | None) -> Iterator
     """Yield images of one size: a header, then the pixels by rows."""
     from PIL import Image
 
-    # Of what it can do without, Pillow only warns.
+    # Pillow's warnings are about metadata that it ignores.
     warnings.simplefilter("ignore")
-    # Ours is lower.
+    # `_check` has a lower limit, and a message of its own.
     Image.MAX_IMAGE_PIXELS = None
     size = (resize[1], resize[0]) if resize else None
     total = 0
@@ -179,12 +179,11 @@ def _decode(files: list[Path], limit: int, resize: list[int] | None) -> Iterator
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever its decoder raises becomes one sentence."""
+    """Open an image; an exception of its decoder becomes one sentence."""
     from PIL import Image
 
     try:
-        # Pillow's decoders ask a file for as many bytes as its parts promise: one in memory gives
-        # what it has.
+        # From memory: Pillow's decoders allocate as many bytes as a file promises to have.
         with Image.open(io.BytesIO(file.read_bytes()), formats=_FORMATS) as image:
             yield image
     except InputError:
@@ -194,28 +193,28 @@ def _opened(file: Path) -> Iterator[Image.Image]:
             f"{file} takes more memory than {_MOST_PIXELS} pixels do: make the images smaller."
         ) from None
     except Exception as error:
-        # Pillow raises many kinds for a damaged file, and names it by its place in memory.
+        # Pillow raises many kinds of exceptions for a damaged file, whose messages name the buffer.
         said = re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>", "", first_line(error))
         raise InputError(f"{file} is not a readable image ({said}): remove it.") from None
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
-    # Pillow turns a .tiff itself, and gives the size that it will have.
+    # Pillow rotates TIFF images itself, and reports the size after that.
     on_its_side = image.format != "TIFF" and _orientation(image) in _ON_ITS_SIDE
     return (height, width) if on_its_side else (width, height)
 
 
 def _orientation(image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info:
-        # Pillow would decode the image to look for it behind the pixels.
+        # Pillow would decode the image to look for EXIF data after the pixels.
         return 1
     value = image.getexif().get(_ORIENTATION, 1)
     return value if isinstance(value, int) else 1
 
 
 def _flat(image: Image.Image) -> tuple[Image.Image, int]:
-    """Return an image in grey or RGB, as a viewer shows it, and what was done for that."""
+    """Return an image in grey or RGB as a viewer shows it, and flags of the remarks that apply."""
     from PIL import Image
 
     remarks = 0
@@ -262,11 +261,11 @@ def _check_size(file: Path, size: tuple[int, int], first: Path, expected: tuple[
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Tell whether the file holds more bits than the image, which Pillow would cut off."""
+    """Tell whether the file holds more bits a channel than Pillow's image keeps."""
     tiles: list[tuple[Any, ...]] = getattr(image, "tile", [])
     for *_, how in tiles:
         arguments = how if isinstance(how, tuple) else (how,)
-        # "RGB;16B", say; in a .ppm file the largest value follows.
+        # The raw mode, such as "RGB;16B"; for PPM also the largest value.
         if any(isinstance(a, str) and re.search(r";(1[0-6]|32)", a) for a in arguments):
             return True
         if image.format == "PPM" and any(isinstance(a, int) and a > 255 for a in arguments[1:]):

@@ -1,4 +1,4 @@
-"""NumPy's own files: an array (.npy), or the arrays x and y (.npz)."""
+"""NumPy's file formats: an array (.npy), or arrays of points and labels (.npz)."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = ["NPY", "NPZ"]
 
 Array = NDArray[Any]
 
-# An array file of so many bytes is mapped into memory instead of read.
+# An array file of this size or more is mapped into memory, not read.
 _MAPPED_FROM = 2**26
 
-# By version: the bytes of the header's length, and its parser.
+# By version: the number of bytes of the header's length, and the header's parser.
 _NPY_HEADERS = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),
     (2, 0): (4, np.lib.format.read_array_header_2_0),
 }
-# NumPy's own limits.
+# The limits of NumPy itself.
 _LONGEST_HEADER = 10_000
 _MOST_AXES = 64
 
@@ -75,7 +75,7 @@ def _load_npz(path: Path, *, x: str | None = None, y: str | None = None) -> Cont
 
 
 def _chosen(path: Path, arrays: list[str], option: str, given: str | None) -> str | None:
-    """Return the array that an option names, or the one that is called like the option."""
+    """Return the array that an option names; without the option, the array of the same name."""
     if given is not None:
         if given not in arrays:
             raise InputError(
@@ -93,7 +93,7 @@ def _chosen(path: Path, arrays: list[str], option: str, given: str | None) -> st
 def _read_member(archive: zipfile.ZipFile, member: str, path: Path) -> Array:
     how = archive.getinfo(member).compress_type
     if how not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # Others make room for what their headers promise.
+        # Other methods allocate memory for the size that a header promises.
         raise InputError(
             f"{path}:{member} is compressed in way {how} of .zip: save it with np.savez or "
             "np.savez_compressed."
@@ -110,12 +110,12 @@ def _read_npy(stream: IO[bytes], path: object, limit: int | None) -> Array:
     try:
         return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
     except (ValueError, OverflowError):
-        # Without a value there may be any size beside a zero, and any number of sizes.
+        # An array without values may have a size of zero and others that NumPy refuses.
         raise _strange_shape(path, shape) from None
 
 
 def _map_npy(stream: IO[bytes], path: Path) -> Array:
-    """Map an array in NumPy's format, to be read only."""
+    """Map an array in NumPy's format into memory, read-only."""
     shape, fortran, dtype = _read_npy_header(stream, path)
     promised, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - stream.tell()
     if promised > there:
@@ -133,22 +133,22 @@ def _read_npy_header(
         if version not in _NPY_HEADERS:
             raise InputError(f"{path} has NumPy format {version}: save it again with np.save.")
         width, parse = _NPY_HEADERS[version]
-        # Not from the stream itself: the parser makes room for any length that is promised.
+        # The length is read here, because the parser allocates memory for any length.
         start = read_up_to(stream, width, path)
         length = int.from_bytes(start, "little")
         if length > _LONGEST_HEADER:
             raise ValueError(f"its header is said to have {length} bytes")
         with warnings.catch_warnings():
-            # What Python 2 wrote is read as anything else.
+            # NumPy warns about headers written by Python 2, which it reads.
             warnings.simplefilter("ignore")
             shape, fortran, dtype = parse(io.BytesIO(start + read_up_to(stream, length, path)))
     except InputError:
         raise
     except MemoryError:
-        # Python's parser says so of brackets within brackets.
+        # Python's parser raises this for deeply nested brackets.
         raise InputError(f"{path} has a header nested too deeply: use np.save.") from None
     except Exception as error:
-        # The header is a Python literal: whatever a damaged one makes the parser raise.
+        # The header is a Python literal: a damaged one may make the parser raise anything.
         raise InputError(
             f"{path} is not a NumPy array file ({first_line(error)}): use np.save."
         ) from None
@@ -167,7 +167,7 @@ def _read_npy_header(
 
 
 def _strange_shape(path: object, shape: tuple[int, ...]) -> InputError:
-    # A number of thousands of digits has no text.
+    # Python refuses to print integers of thousands of digits.
     sizes = tuple(max(-(2**63), min(size, 2**63)) for size in shape)
     return InputError(f"{path} promises the shape {shown(sizes)}: save it again with np.save.")
 

@@ -1,4 +1,4 @@
-"""Parquet tables, decoded by pyarrow in a process of its own."""
+"""Parquet tables, decoded by pyarrow in a child process."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["PARQUET"]
 
-# As the widest numbers take it.
+# The size of the widest numbers.
 _BYTES_A_VALUE = 8
 
 _REMEDY = "save it as .npy or .csv"
 
-# Of the lists of a column.
+# The greatest length of lists in a column.
 _MOST_ENTRIES = 100_000
 
-# Where the child tells what it did, beside the table.
+# The key of the table's metadata under which the child reports what it did.
 _NOTES = b"zmanifold"
 
 
@@ -41,11 +41,11 @@ def _load(
     import pyarrow as pa
 
     limit = unpacked_limit(path)
-    # Positions count all columns: with names alone the others need not be read.
+    # If features are given, other columns may be of any type: the child drops those.
     wanted = [name for name in (label_column, *(features or ())) if name is not None]
     try:
-        # The table and its copy for this process. Each may grow by doubling: up to `limit` bytes
-        # are moved to room for twice as many.
+        # The table and its copy for this process take 3 `limit` each: a buffer of `limit` bytes
+        # grows by being copied to one of twice the size.
         (content,) = decode_apart(
             _decode, [path], library="pyarrow.parquet", memory=6 * limit, limit=limit,
             wanted=wanted if features else None,
@@ -72,7 +72,7 @@ def _load(
 
 
 def _expanded(table: pa.Table, path: Path) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Return a table as a frame in which each column of lists is one column an entry."""
+    """Return a table as a frame; a column of lists becomes one column for each entry."""
     import pandas as pd
     import pyarrow as pa
 
@@ -82,7 +82,7 @@ def _expanded(table: pa.Table, path: Path) -> tuple[pd.DataFrame, list[str], lis
     for name, column in zip(table.column_names, table.columns, strict=True):
         if not pa.types.is_fixed_size_list(column.type):
             plain = pa.table([column], [name])
-            # What else the file notes for pandas would choose types and load time zones.
+            # The file's metadata for pandas is ignored: it would choose types and load time zones.
             part = plain.to_pandas(ignore_metadata=True, strings_to_categorical=True)
             parts.append(_of_numbers(part.iloc[:, 0]))
             names.append(name)
@@ -100,7 +100,7 @@ def _expanded(table: pa.Table, path: Path) -> tuple[pd.DataFrame, list[str], lis
 
 
 def _of_numbers(column: pd.Series) -> pd.Series:
-    """Turn categories that are numbers into these numbers."""
+    """Return a column of categories that are numbers as a column of these numbers."""
     categories = getattr(column.dtype, "categories", None)
     if categories is not None and categories.dtype.kind in "biuf" and column.notna().all():
         return column.astype(categories.dtype)
@@ -117,7 +117,7 @@ def _with_parts(features: Sequence[str], names: list[str], columns: list[str]) -
 
 
 def _decode(files: list[Path], limit: int, wanted: list[str] | None) -> Iterator[memoryview]:
-    """Yield tables as Arrow's streams."""
+    """Yield tables in Arrow's stream format."""
     import pyarrow as pa
 
     for path in files:
@@ -132,21 +132,21 @@ def _table(path: Path, limit: int, wanted: list[str] | None) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Mapped, not read: a file of any size may be no table. Arrow's own maps read in threads, each
-    # of which takes address space.
+    # Mapped, not read, because a file of any size may be damaged. Arrow's own maps read by threads,
+    # each of which needs address space.
     with pq.ParquetFile(pa.py_buffer(_mapped(path))) as file:
         schema, n_rows = file.schema_arrow, file.metadata.num_rows
         notes = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         index = [name for name in notes.get("index_columns", []) if isinstance(name, str)]
         strange = [f.name for f in schema if not _is_read(f.type)]
-        # The index of a table may be of any type, and so may what is not asked for.
+        # The index of a table, and columns that are not wanted, may be of any type.
         dropped = {n for n in strange if n in index or (wanted is not None and n not in wanted)}
         if refused := [name for name in strange if name not in dropped]:
             raise InputError(
                 f"{path} has columns that are neither numbers nor text ({some_of(refused)}): "
                 "encode or drop them, or name the columns of the points with features."
             )
-        # Values that are repeated take a few bytes of a page.
+        # Checked before decoding: repeated values are a few bytes in the file.
         needed = n_rows * len(schema) * _BYTES_A_VALUE
         if needed > limit:
             raise _too_large(path, needed, limit)
@@ -166,7 +166,7 @@ def _table(path: Path, limit: int, wanted: list[str] | None) -> pa.Table:
 
 
 def _mapped(path: Path) -> bytes | mmap.mmap:
-    # Nothing cannot be mapped.
+    # An empty file cannot be mapped.
     if path.stat().st_size == 0:
         return b""
     with path.open("rb") as stream:
@@ -174,7 +174,7 @@ def _mapped(path: Path) -> bytes | mmap.mmap:
 
 
 def _in_simple_types(table: pa.Table, path: Path) -> pa.Table:
-    """Turn lists of one length into lists of that fixed length, and decimals into floats."""
+    """Convert lists to lists of fixed length, and decimals to float64."""
     import pyarrow as pa
 
     for i, column in enumerate(table.columns):

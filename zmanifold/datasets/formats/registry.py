@@ -20,7 +20,7 @@ from zmanifold.datasets.reading import Reading, check_options
 
 __all__ = ["Contents", "Format", "available_formats", "find_format", "register_format"]
 
-# A line a format: the module, and the constant in it.
+# One line for each format: the module, and the constant in it.
 _OURS = (
     "numpy:NPY",
     "numpy:NPZ",
@@ -38,15 +38,15 @@ class Contents(NamedTuple):
     Attributes
     ----------
     x : ndarray of shape (n, ...)
-        A point, or an image (channels, height, width), a row.
+        Each row is a point or an image (channels, height, width).
     y : ndarray of shape (n,) or (n, K), or None
-        A label, or a soft label, a row.
+        Each row is a label or a soft label.
     image_shape : tuple of int or None
-        (channels, height, width), where the rows of an `x` of two axes are images.
+        (channels, height, width), if the rows of an `x` with two axes are images.
     class_names : tuple of str or None
-        Names of the classes 0..K-1, where `y` holds their numbers.
+        Names of the classes 0..K-1, if `y` holds class numbers.
     reading : Reading or None
-        What was taken from the file, and as what.
+        What the file was read as.
     """
 
     x: NDArray[Any]
@@ -58,19 +58,19 @@ class Contents(NamedTuple):
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: what its files are called, and the function that reads one.
+    """A file format: the endings of its files, and the function that reads one.
 
     Attributes
     ----------
     name : str
-        What a file is, with its article: "a .csv table".
+        What a file of the format is, with its article: "a .csv table".
     endings : tuple of str
-        The endings of its files' names in lower case, dots included.
+        The endings of file names, in lower case with the dot.
     read : callable
-        Takes a path, returns `Contents`, a tuple (x, y), or x alone. Whatever it raises becomes
-        one sentence; an `InputError` is shown as it is.
+        Takes a path; returns `Contents`, a tuple (x, y), or x alone. An exception that it raises
+        becomes one sentence; an `InputError` is shown as it is.
     remedy : str, default="save it again"
-        What to do about a file that cannot be read.
+        What the message tells the user to do with a file that cannot be read.
     options : tuple of str, default=()
         The reading options of `load_dataset` that `read` takes by their names: "label_column",
         "features", "x", "y", "header".
@@ -97,13 +97,13 @@ class Format:
         path : Path
             The file.
         **options
-            Reading options that were given.
+            The reading options that were given.
 
         Raises
         ------
         InputError
-            If the file is not what the format says, is no regular file, or an option is not for
-            such files.
+            If the file is not of this format, is not a regular file, or an option does not apply to
+            this format.
         OSError
             If the file cannot be read at all.
         """
@@ -117,7 +117,7 @@ class Format:
         except (InputError, OSError):
             raise
         except Exception as error:
-            # Readers raise many kinds for a damaged file.
+            # Readers raise many kinds of exceptions for a damaged file.
             raise InputError(
                 f"{path} is not {self.name} ({first_line(error)}): {self.remedy}."
             ) from error
@@ -131,19 +131,19 @@ def _as_contents(found: Any) -> Contents:
 
 
 def register_format(added: Format) -> None:
-    """Let `load_dataset` read files of one more format.
+    """Add a format that `load_dataset` reads.
 
-    The command line finds those of modules that `zmanifold._base.registry.load_plugins` imports.
+    The command line finds formats of modules that `zmanifold._base.registry.load_plugins` imports.
 
     Parameters
     ----------
     added : Format
-        The format. One of the same name is replaced.
+        The format. It replaces one of the same name.
 
     Raises
     ------
     InputError
-        If an ending is not one, or belongs to another format.
+        If an ending is malformed, or belongs to another format.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def register_format(added: Format) -> None:
 
 
 def available_formats() -> list[Format]:
-    """List the file formats, those of other packages last.
+    """List the file formats; those of other packages come last.
 
     Examples
     --------
@@ -186,10 +186,10 @@ def available_formats() -> list[Format]:
 
 
 def find_format(name: str) -> tuple[Format | None, str]:
-    """Return the format of a file of this name, if there is one, and the ending that says so."""
+    """Return the format for a file name, if there is one, and the name's ending."""
     _load_ours()
     path = Path(name)
-    # The longer one first: ".csv.gz".
+    # Two endings, such as ".csv.gz", are looked up before the last one.
     endings = ["".join(path.suffixes[-2:]), path.suffix]
     if not any(ending.lower() in _by_ending for ending in endings):
         load_plugins()

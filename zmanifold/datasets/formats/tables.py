@@ -1,4 +1,4 @@
-"""Tables: values in text between commas or other separators, and any data frame."""
+"""Tables: text with separators, and data frames, as features and labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["CSV", "TSV", "as_contents"]
 _OPTIONS = ("label_column", "features", "header")
 _REMEDY = "save it as UTF-8 text with one separator"
 
-# Fields as text, none of them missing.
+# Options of pandas to read fields as text, with no text taken as missing.
 _AS_WRITTEN: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": []}
 
 
@@ -70,7 +70,7 @@ def _load(
 
 
 def _written(layout: Layout, n_rows: int, column: int) -> pd.Series:
-    """Return the fields of a column as they are written."""
+    """Return the fields of a column as text."""
     fields = _read_frame(layout, usecols=[column], **_AS_WRITTEN)
     return fields[column].iloc[:n_rows].str.strip()
 
@@ -79,10 +79,10 @@ def _read_frame(layout: Layout, **how: Any) -> pd.DataFrame:
     import pandas as pd
 
     with warnings.catch_warnings():
-        # Values beyond the named columns are lost with no more than a warning.
+        # pandas only warns when it drops fields beyond the named columns.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            # In one piece: a column of labels has one type.
+            # low_memory=False reads the table in one piece, so that each column has one type.
             frame: pd.DataFrame = pd.read_csv(
                 io.BytesIO(layout.body),
                 sep=r"\s+" if layout.separator == " " else layout.separator,
@@ -103,9 +103,10 @@ def _read_frame(layout: Layout, **how: Any) -> pd.DataFrame:
 def _without_empty(
     frame: pd.DataFrame, layout: Layout
 ) -> tuple[pd.DataFrame, frozenset[int], tuple[str, ...]]:
-    """Pass over what spreadsheets leave around a table: columns and last rows without a value."""
+    """Drop unnamed columns, and rows at the end, without values: spreadsheets leave them behind."""
     missing = frame.isna()
-    # Without a header they are data that is missing, unless each line ends in a separator.
+    # Without a header only the last column can be such: each line may end in a separator. Others
+    # without values are missing data.
     places = range(len(layout.names))[0 if layout.header else -1 :]
     empty = [i for i in places if not layout.names[i] and missing[i].all()]
     filled = np.flatnonzero(~missing.to_numpy().all(axis=1))
@@ -127,26 +128,26 @@ def as_contents(
     index: Sequence[str] = (),
     written: Callable[[int], pd.Series] | None = None,
 ) -> Contents:
-    """Take a table apart into features and labels.
+    """Split a table into features and labels.
 
     Parameters
     ----------
     columns : Columns
-        A row a point.
+        The columns; each row is a point.
     reading : Reading
-        What is known of the file so far.
+        The report on the file so far.
     label_column, features
         As for `load_dataset`.
     index : sequence of str, default=()
-        Names of columns that the file itself calls its index.
+        Names of columns that the file declares as its index.
     written : callable, optional
-        Returns a column's fields as they are written, where the file is text.
+        For files of text: returns a column's fields as text.
 
     Raises
     ------
     InputError
         If the table is empty, has text or a missing value among its features, or several columns
-        of labels.
+        may hold the labels.
 
     Examples
     --------
@@ -183,7 +184,7 @@ def as_contents(
 def _labels(
     column: pd.Series, place: int, written: Callable[[int], pd.Series] | None
 ) -> NDArray[Any]:
-    """Return labels; those of text are what is written, `NA` included, unless there is nothing."""
+    """Return labels; text labels are taken as written, "NA" included; empty fields are missing."""
     if written is None or (column.dtype.kind in "biuf" and column.notna().all()):
         return column.to_numpy()
     if column.notna().all():
@@ -191,7 +192,7 @@ def _labels(
         return np.array([t.strip() if isinstance(t, str) else t for t in texts], object)
     fields = written(place)
     if all(is_number(field) for field in fields.unique()):
-        # Numbers, some of which are missing.
+        # Numbers with missing values.
         return column.to_numpy()
     return fields.astype(object).where(fields != "", None).to_numpy()
 
