@@ -16,6 +16,7 @@ from zmanifold._base.checks import check_n_neighbors, resolve_device
 from zmanifold._base.errors import InputError, unknown_name
 from zmanifold._base.memory import working_memory
 from zmanifold._base.scaling import rescaled
+from zmanifold.dimension.flags import find_flags
 from zmanifold.dimension.fo import FukunagaOlsen
 from zmanifold.dimension.neighborhoods import Neighborhoods, as_neighborhoods
 from zmanifold.dimension.registry import estimate
@@ -52,6 +53,10 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     n_degenerate_ : int
         How many neighbourhoods have no spread beyond rounding (all their points coincide); their
         dimension is 0.
+    flags_ : tuple of str
+        Why `dimension_` may not be read as it stands: "saturated" (many points lie at the ceiling,
+        k - 1 or d), "bimodal" (two modes at least 3 apart), "degenerate". Empty if there is nothing
+        to say. `zmanifold.dimension.FLAGS` has the rules and what helps.
     n_features_in_ : int
         The number d of features seen in `fit`.
 
@@ -148,6 +153,12 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.dimension_ = float(self.dimension_pw_.mean())
         self.n_degenerate_ = int(degenerate.sum())
         self.n_features_in_ = points.shape[1]
+        self.flags_ = find_flags(
+            self.dimension_pw_,
+            degenerate.cpu().numpy(),
+            n_neighbors=indices.shape[1],
+            n_features=self.n_features_in_,
+        )
         return self
 
 
