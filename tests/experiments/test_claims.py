@@ -153,6 +153,8 @@ def test_every_claim_is_measured(written):
     for claim in content["claims"]:
         variants = {case["variant"] for case in claim["cases"]}
         assert variants in ({""}, {"Eq. 6", "anchored"})
+        named = {case["case"] for case in claim["cases"] if case["case"].startswith("digits, k")}
+        assert named <= {"digits, k = 8, saturated", "digits, k = 128"}
         for case in claim["cases"]:
             assert np.shape(case["effects"]) == (len(case["gammas"]), 3)
 
