@@ -48,6 +48,13 @@ MAX_QUERIES = 1000
 TABLE_GAMMAS = (zm.gamma_min(), 2.4, 2.8, 4.0, 6.0, 15.0)
 GRID = (0, 0.5, *np.arange(1, 3.75, 0.25), *np.arange(4, 6, 0.5), *np.arange(6, 11), 12, 15)
 RESOLUTION = 0.01
+# Marks of means that cannot be read as they stand, by the flag that some seed's cell has.
+MARKS = {
+    "saturated": ("†", "saturated: more than a tenth of the points lie within 1 of k - 1, or more "
+                  "than half of them at d > 3. The mean is a lower bound, and a comparison of two "
+                  "such means says little"),
+    "bimodal": ("‡", "bimodal: two modes at least 3 apart. The mean describes neither"),
+}  # fmt: skip
 FOLDER = Path(__file__).parent.parent / "figures"
 
 
@@ -72,7 +79,7 @@ def main(
     for ending in (".png", ".svg"):
         save_figure(figure, out / f"{stem}{ending}")
     table = tabulate(frame)
-    report = to_markdown(table) + "\n" + verdicts(table)
+    report = to_markdown(table) + notes(table) + "\n" + verdicts(table)
     write_atomically(out / f"{stem}.md", lambda temporary: temporary.write_text(report))
     write_json(
         out / f"{stem}.json",
@@ -129,9 +136,25 @@ def tabulate(frame: pd.DataFrame) -> list[dict[str, Any]]:
                         **{f"{g:.4g}": round(float(means[round(g, 10)]), 3) for g in TABLE_GAMMAS},
                         "below_mixup_from": below_from(curve, mixup),
                         "below_original_from": below_from(curve, original),
+                        "flags": {
+                            "original": flags_of(by_seed["none"]),
+                            "mixup": flags_of(by_seed["mixup"]),
+                            **{f"{g:.4g}": flags_of(at(by_seed[mixer], g)) for g in TABLE_GAMMAS},
+                        },
                     }
                 )
     return rows
+
+
+def at(rows: pd.DataFrame, gamma: float) -> pd.DataFrame:
+    """Select the cells of one γ."""
+    return rows[rows["gamma"] == round(gamma, 10)]
+
+
+def flags_of(rows: pd.DataFrame) -> list[str]:
+    """Return those of MARKS that a cell of some seed has."""
+    found = {flag for text in rows["flags"] for flag in text.split(";")}
+    return [flag for flag in MARKS if flag in found]
 
 
 def below_from(curve: pd.DataFrame, reference: pd.Series[float]) -> float | None:
@@ -157,11 +180,20 @@ def to_markdown(table: list[dict[str, Any]]) -> str:
             TITLES.get(row["dataset"], row["dataset"]),
             str(row["k"]),
             "anchored" if row["mixer"] == "zeta-anchored" else "as in Eq. 6",
-            *(f"{row[c]:.2f}" for c in ("original", "mixup", *gammas)),
+            *(
+                f"{row[c]:.2f}" + "".join(MARKS[flag][0] for flag in row["flags"][c])
+                for c in ("original", "mixup", *gammas)
+            ),
             *("never" if end is None else f"{end:.4g}" for end in ends),
         ]
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines) + "\n"
+
+
+def notes(table: list[dict[str, Any]]) -> str:
+    """Explain the marks that the table has."""
+    found = {flag for row in table for flags in row["flags"].values() for flag in flags}
+    return "".join(f"\n{mark} {said}.\n" for flag, (mark, said) in MARKS.items() if flag in found)
 
 
 def verdicts(table: list[dict[str, Any]]) -> str:
@@ -223,7 +255,10 @@ def verdicts(table: list[dict[str, Any]]) -> str:
 
 def cells(frame: pd.DataFrame) -> list[list[Any]]:
     """Return the table's numbers, short: a reader can draw the figure again from them."""
-    columns = ["dataset", "mixer", "gamma", "n_neighbors", "seed", "id_mean", "id_std", "id_sem"]
+    columns = [
+        "dataset", "mixer", "gamma", "n_neighbors", "seed", "id_mean", "id_median", "id_q25",
+        "id_q75", "id_std", "id_sem", "id_std_seeds", "flags",
+    ]  # fmt: skip
     short = frame[columns].round(4).astype(object).where(frame[columns].notna(), None)
     return [columns, *short.values.tolist()]
 

@@ -8,23 +8,26 @@ neighbourhood size, a measure; where it speaks of γ, at several γ.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import t as student
 
 CONFIDENCE = 0.95
-N_RESAMPLES = 9999
 
 RULE = (
-    "At one γ a case supports its sentence if the whole 95% bootstrap interval of the mean effect "
-    "over seeds (percentile, 9,999 resamples) lies on the sentence's side of the bound. A "
-    'sentence about all γ "holds" in a case if every γ of its grid supports it, "holds from γ = g" '
-    'if every γ >= g does and some below does not, and otherwise "does not hold". A sentence '
-    'that says "may" or "some" holds in a case if any γ of its grid supports it. Without γ there '
-    'is one effect a case: "holds" or "does not hold". A γ is a close call, and other seeds may '
-    "decide it otherwise, where the deciding end of the interval is nearer to the bound than half "
-    "the interval's width."
+    "At one γ a case supports its sentence if the whole 95% interval of the mean effect over seeds "
+    "(Student's t, corrected for skewness: Hall, 1992) lies on the sentence's side of the bound. "
+    "With 40 seeds such intervals hold the mean of a normal distribution in 95.0% of samples, of "
+    "an exponential one in 94.8%, of a lognormal one in 92.5%. A sentence about all γ "
+    '"holds" in a case if every γ of its grid supports it, "holds from γ = g" if every γ >= g of '
+    'the grid does and "holds up to γ = g" if every γ <= g does, and some other does not, "holds '
+    'at γ = g" or "from γ = g to h" where it does between two that do not, and "does not hold" if '
+    'none does. A sentence that says "may" or "some" holds in a case if any γ of its grid '
+    'supports it. Without γ there is one effect a case: "holds" or "does not hold". A γ is a close '
+    "call, and other seeds may decide it otherwise, where the deciding end of the interval is "
+    "nearer to the bound than half the interval's width."
 )
 
 
@@ -59,18 +62,8 @@ class Case:
 def judge(claim: Claim, case: Case) -> None:
     """Fill in the intervals and the verdict of a case."""
     case.effects = np.atleast_2d(np.asarray(case.effects, dtype=float))
-    interval = bootstrap(
-        (case.effects,),
-        np.mean,
-        axis=1,
-        confidence_level=CONFIDENCE,
-        n_resamples=N_RESAMPLES,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    case.low = np.atleast_1d(interval.low).tolist()
-    case.high = np.atleast_1d(interval.high).tolist()
+    low, high = intervals(case.effects)
+    case.low, case.high = low.tolist(), high.tolist()
     case.verdict = verdict(claim, case)
     case.close = [
         gamma
@@ -79,42 +72,101 @@ def judge(claim: Claim, case: Case) -> None:
     ]
 
 
+def intervals(
+    samples: np.ndarray[Any, Any],
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the ends of a confidence interval of the mean of each row.
+
+    Student's t misses the mean of skewed samples on one side: of 40 values of an exponential
+    distribution its 95% interval holds the mean in 93.4% of samples, of a lognormal one in 89.0%,
+    and bootstraps are no better (percentile 91.6% and 89.1%, BCa 91.5% and 90.3%). Hall's
+    transformation takes the skewness out of t before t's quantiles are applied: 94.8% and 92.5%,
+    and 95.0% for a normal distribution. `test_intervals_hold_the_mean` measures it.
+
+    References
+    ----------
+    P. Hall, "On the removal of skewness by transformation", Journal of the Royal Statistical
+    Society B 54, 1992.
+    """
+    n = samples.shape[1]
+    mean, apart = samples.mean(axis=1), samples - samples.mean(axis=1, keepdims=True)
+    variance = (apart**2).mean(axis=1)
+    error = np.sqrt(variance / (n - 1))
+    # Of equal values, and of nearly no skewness, the transformation is t itself.
+    spread = np.where(variance > 0, variance, 1)
+    skew = (apart**3).mean(axis=1) / spread**1.5 / np.sqrt(n)
+    flat = np.abs(skew) < 1e-6
+
+    def untransformed(quantile: float) -> np.ndarray[Any, Any]:
+        g = np.where(flat, 1, skew)
+        return np.where(flat, quantile, 3 / g * (np.cbrt(1 + g * (quantile - g / 6)) - 1))
+
+    quantile = float(student.ppf((1 + CONFIDENCE) / 2, n - 1))
+    return mean - untransformed(quantile) * error, mean - untransformed(-quantile) * error
+
+
 def verdict(claim: Claim, case: Case) -> str:
     """Apply RULE to the intervals."""
     ends = case.low if claim.side == "above" else case.high
     supports = [end > claim.bound if claim.side == "above" else end < claim.bound for end in ends]
     if all(supports):
         return "holds"
-    if claim.quantifier == "some" and any(supports):
+    if not any(supports) or case.gammas[0] is None:
+        return "does not hold"
+    if claim.quantifier == "some":
         named = [g for g, ok in zip(case.gammas, supports, strict=True) if ok and g is not None]
         return "holds for γ = " + ", ".join(f"{g:.4g}" for g in named)
-    if claim.quantifier == "all" and supports[-1] and case.gammas[-1] is not None:
-        first = len(supports) - supports[::-1].index(False)
-        return f"holds from γ = {case.gammas[first]:.4g}"
-    return "does not hold"
+    return f"holds {' and '.join(runs(case.gammas, supports))}"
+
+
+def runs(gammas: list[float | None], supports: list[bool]) -> list[str]:
+    """Name the stretches of a grid of γ that support a sentence, of which some γ do not."""
+    named, start = [], 0
+    for ok, group in groupby(supports):
+        stop = start + len(list(group))
+        first, last = (f"{gammas[i]:.4g}" for i in (start, stop - 1))
+        if ok and start == 0:
+            named.append(f"up to γ = {last}")
+        elif ok and stop == len(gammas):
+            named.append(f"from γ = {first}")
+        elif ok:
+            named.append(f"at γ = {first}" if first == last else f"from γ = {first} to {last}")
+        start = stop
+    return named
+
+
+# The kinds of a verdict, in the order of a summary.
+KINDS = ("holds", "holds from", "holds up to", "holds at some γ", "does not hold")
+
+
+def kind_of(found: str) -> tuple[str, str]:
+    """Return the kind of a verdict, and the γ that it holds from or up to."""
+    kind, _, gamma = found.partition(" γ = ")
+    # A sentence with "may" asks for one γ: which one stands with the case.
+    if kind == "holds for":
+        return "holds", ""
+    if found in KINDS or (kind in KINDS and " " not in gamma):
+        return kind, gamma
+    return "holds at some γ", ""
 
 
 def overall(cases: list[Case]) -> str:
-    """Sum up the cases of one claim and variant: in how many it holds, and from which γ."""
-    counts: dict[str, int] = {}
-    first: list[str] = []
+    """Sum up the cases of one claim and variant: in how many it holds, and for which γ."""
+    of_kind: dict[str, list[str]] = {}
     for case in cases:
-        kind, _, gamma = case.verdict.partition(" γ = ")
-        # A sentence with "may" asks for one γ: which one stands with the case.
-        kind = "holds" if kind == "holds for" else kind
-        counts[kind] = counts.get(kind, 0) + 1
-        if kind == "holds from":
-            first.append(gamma)
-    if len(counts) == 1 and not first:
-        return next(iter(counts))
-    ends = sorted(set(first), key=float)
-    at = f" γ = {ends[0]}{f' to {ends[-1]}' if len(ends) > 1 else ''}" if ends else ""
-    parts = [
-        f"{kind}{at if kind == 'holds from' else ''} in {counts[kind]}"
-        for kind in ("holds", "holds from", "does not hold")
-        if kind in counts
-    ]
-    return f"{', '.join(parts)} of {len(cases)}" if len(cases) > 1 else cases[0].verdict
+        kind, gamma = kind_of(case.verdict)
+        of_kind.setdefault(kind, []).append(gamma)
+    if len(of_kind) == 1 and set(of_kind) <= {"holds", "does not hold"}:
+        return next(iter(of_kind))
+    if len(cases) == 1:
+        return cases[0].verdict
+    parts = []
+    for kind in KINDS:
+        if kind in of_kind:
+            ends = sorted(set(filter(None, of_kind[kind])), key=float)
+            at = f" γ = {ends[0]}{f' to {ends[-1]}' if len(ends) > 1 else ''}" if ends else ""
+            parts.append(f"{kind}{at} in {len(of_kind[kind])}")
+    return f"{', '.join(parts)} of {len(cases)}"
 
 
 def to_json(claims: list[Claim], cases: list[Case]) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def whole_table(*command):
     """Return the table of an undisturbed run of the command."""
     ran = shell(*command)
     out, error = ran.communicate()
-    assert (ran.returncode, error) == (0, "")
+    assert ran.returncode == 0, error
     return table_in(io.StringIO(out))
 
 

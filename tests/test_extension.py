@@ -158,8 +158,8 @@ def test_rows_without_the_strength_are_a_line_of_their_own():
 
     X, _ = zm.make_helix(200, random_state=0)
     mixers = [shift, functools.partial(shift, by=1.0), functools.partial(shift, by=2.0)]
-    frame = zm.sweep_id(X, mixers=mixers, n_neighbors=6, seeds=1, progress=False).to_frame()
-    lines = plot_id(frame, Figure().add_subplot()).get_lines()
+    frame = zm.sweep_id(X, mixers=mixers, n_neighbors=6, seeds=1, batch_size=20, progress=False)
+    lines = plot_id(frame.to_frame(), Figure().add_subplot()).get_lines()
     assert [line.get_label() for line in lines] == ["shift", "shift, no by"]
     assert lines[0].get_xdata().tolist() == [1.0, 2.0]
 

@@ -64,6 +64,34 @@ def test_bands_are_one_standard_deviation(frame):
     assert (heights.min(), heights.max()) == (9.5, 12.5)
 
 
+def test_hollow_markers_stand_at_flags(frame):
+    plain = sweep_figure(frame.assign(flags=np.nan))
+    assert [text.get_text() for text in plain.legends[0].get_texts()][:3] == [
+        "original", "mixup", "ζ-mixup"
+    ]  # fmt: skip
+    assert not [line for ax in plain.axes for line in ax.get_lines() if line.get_mfc() == "none"]
+    at_five = (frame["mixer"] == "zeta") & (frame["gamma"] == 5) & (frame["seed"] == 1)
+    frame["flags"] = np.where(at_five, "saturated;bimodal", "")
+    frame.loc[frame["mixer"] == "mixup", "flags"] = "few-batches"
+    in_one = (frame["dataset"] == "b") & (frame["n_neighbors"] == 128)
+    frame.loc[~in_one, "flags"] = "unknown"
+    figure = sweep_figure(frame)
+    marked = {
+        (figure.axes.index(ax), line.get_marker()): line
+        for ax in figure.axes for line in ax.get_lines()
+        if line.get_mfc() == "none" and len(line.get_xdata())
+    }  # fmt: skip
+    assert set(marked) == {(3, "^"), (3, "D"), (3, "s")}
+    assert marked[3, "^"].get_xydata().tolist() == [[5, 131.5]]
+    assert marked[3, "s"].get_xydata().tolist() == [[0, 129.5], [5, 129.5]]
+    # The legend is that of all panels.
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"original", "saturated", "bimodal", "few-batches"} <= set(names)
+    assert len(names) == len(set(names))
+    title = figure.legends[0].get_title().get_text()
+    assert title == "mean and standard deviation over points"
+
+
 def test_the_grid(frame, tmp_path):
     figure = sweep_figure(frame, titles={"a": "First"})
     assert len(figure.axes) == 4

@@ -21,9 +21,13 @@ FAST = ["--n-samples", "200", "--neighbors", "8", "--seeds", "1"]
 
 
 def test_the_table_goes_to_a_pipe_as_csv(run):
-    code, out, err = run("sweep-id", "helix-r3", "crescents", "--gamma", "0:4:2", *FAST)
+    command = ["sweep-id", "helix-r3", "crescents", "--gamma", "0:4:2", "--batch-size", "20"]
+    code, out, err = run(*command, *FAST)
     frame = pd.read_csv(pd.io.common.StringIO(out))
-    assert (code, err) == (0, "")
+    assert code == 0
+    # At γ = 0 every batch is one point.
+    assert err.startswith("degenerate in 2 of 10 cells (the first helix-r3, zeta gamma=0, FO, k =")
+    assert err.count("\n") == 1
     assert frame["dataset"].unique().tolist() == ["helix-r3", "crescents"]
     zeta = frame[(frame["mixer"] == "zeta") & (frame["dataset"] == "helix-r3")]
     assert zeta["gamma"].tolist() == [0.0, 2.0, 4.0]
@@ -114,6 +118,23 @@ def test_registries_are_listed(run, command, wing):
     assert frame["what"].tolist() == [info.summary for info in offered]
     for said, info in zip(frame["parameters"], offered, strict=True):
         assert said == ", ".join(f"{p.name}={p.default}" for p in info.parameters)
+
+
+def test_flags_are_said_with_what_helps(run, tmp_path):
+    command = ["sweep-id", "digits", "--n-samples", "300", "--mixer", "mixup", "--seeds", "2"]
+    code, out, err = run(*command, "--neighbors", "8,31", "--batch-size", "150")
+    assert code == 0
+    frame = pd.read_csv(pd.io.common.StringIO(out))
+    assert frame["flags"].tolist() == ["saturated;few-batches", "few-batches"] * 2
+    saturated, few = err.splitlines()
+    assert saturated == (
+        "saturated in 2 of 4 cells (the first digits, mixup alpha=1, FO, k = 8, seed 0): more than "
+        "a tenth of the points lie within 1 of k - 1, the most that k neighbours span: raise k "
+        "(--neighbors)"
+    )
+    assert few.startswith("few-batches in 4 of 4 cells")
+    code, out, err = run(*command, "--neighbors", "31", "--out", tmp_path / "a.csv")
+    assert (code, out, err) == (0, f"wrote {tmp_path}/a.csv, {tmp_path}/a.json\n", "")
 
 
 def test_mixers_may_be_given_apart(run):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import zmanifold as zm
+from skdim.id import lPCA
 from zmanifold.dimension import Tolerance
 from zmanifold.dimension import _spread as spreading
 from zmanifold.dimension import fo as rule
@@ -80,9 +81,12 @@ def of_every_path(X, indices):
         yield rule.fukunaga_olsen(points, rows, alpha=0.05, memory=2**22)
 
 
+# Of 30 features 25 neighbours span fewer dimensions, 32 all of them.
+CASES = [(name, k) for name in NAMES for k in (8, *[25] * ("30" in name), 32)]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("k", [8, 25])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "k"), CASES)
 def test_every_point_equals_a_naive_svd_in_float64(name, k, dtype):
     X = beside(name, dtype)
     _, indices = zm.kneighbors(X, k)
@@ -98,6 +102,44 @@ def test_every_point_equals_a_naive_svd_in_float64(name, k, dtype):
     for dimension, degenerate in of_every_path(X, indices):
         np.testing.assert_array_equal(dimension, expected)
         np.testing.assert_array_equal(degenerate, spread <= 1)
+
+
+def scikit_dimension(X, k):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return lPCA(ver="FO").fit_pw(X, n_neighbors=k).dimension_pw_
+
+
+def without_ties(X, k):
+    """Neighbours by naive loops, and where the k-th is nearer than the next, but for rounding."""
+    distances, indices = oracles.neighbors(X, k + 1)
+    clear = distances[:, k] - distances[:, k - 1] > 1e-9 * distances[:, k]
+    return indices[:, :k], clear
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [8, 32])
+@pytest.mark.parametrize(
+    "name", ["one row of 1e8", "a column of 1e9", "heavy tails", "columns of mixed scales"]
+)
+def test_search_and_rule_together_equal_naive_loops(name, k, dtype):
+    """What README states: every point whose k-th neighbour is no tie."""
+    X = beside(name, dtype)
+    indices, clear = without_ties(X, k)
+    # All others are equally far from the row of 1e8, but for rounding.
+    assert (~clear).sum() == (name == "one row of 1e8")
+    expected, _ = oracles.fukunaga_olsen(X, indices)
+    found = zm.LocalPCA(n_neighbors=k).fit(X).dimension_pw_
+    np.testing.assert_array_equal(found[clear], expected[clear])
+    # scikit-dimension computes in the points' type: float64 is the same for both.
+    theirs = scikit_dimension(X.astype("float64"), k)
+    np.testing.assert_array_equal(found[clear], theirs[clear])
+
+
+def test_scikit_dimension_computes_in_the_points_type():
+    """Beside a column of 1e9 its float32 has no digits left for the others; the truth is 4.145."""
+    X = beside("a column of 1e9", "float32")
+    ours = zm.LocalPCA(n_neighbors=32).fit(X).dimension_
+    assert (scikit_dimension(X, 32).mean(), ours) == (1, 4.145)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -31,9 +31,26 @@ def test_it_draws_and_tabulates(small, tmp_path):
     zeta = frame.query("dataset == 'helix-r3' and n_neighbors == 8 and mixer == 'zeta'")
     assert row["15"] == pytest.approx(zeta[zeta["gamma"] == 15]["id_mean"].mean(), abs=1e-3)
     assert len(sidecar["table"]) == 2 * 2 * 2
-    table, verdicts = (tmp_path / "figure_6.md").read_text().split("\n\n")
+    table, note, verdicts = (tmp_path / "figure_6.md").read_text().split("\n\n")
     assert table.count("\n") == 9
+    # Digits saturate at k = 8 and not at k = 128, the helix nowhere.
+    marked = ["†" in line for line in table.splitlines()[2:]]
+    assert marked == [False] * 4 + [True] * 2 + [False] * 2
+    digits = next(row for row in sidecar["table"] if (row["dataset"], row["k"]) == ("digits", 8))
+    assert f"| {digits['original']:.2f}† | {digits['mixup']:.2f}† |" in table
+    assert digits["flags"]["original"] == ["saturated"]
+    assert frame.query("dataset == 'digits' and n_neighbors == 8")["flags"].iloc[0] == "saturated"
+    assert note.startswith("† saturated: more than a tenth of the points lie within 1 of k - 1")
     assert verdicts.count("\n") == 6
+
+
+def test_a_flag_of_any_seed_marks_the_mean():
+    rows = pd.DataFrame({"flags": ["", "few-batches;degenerate", "saturated;bimodal", "bimodal"]})
+    assert figure_6.flags_of(rows[:2]) == []
+    assert figure_6.flags_of(rows[3:]) == ["bimodal"]
+    assert figure_6.flags_of(rows) == ["saturated", "bimodal"]
+    assert figure_6.notes([{"flags": {"mixup": [], "15": []}}]) == ""
+    assert figure_6.notes([{"flags": {"mixup": [], "15": ["bimodal"]}}]).startswith("\n‡ bimodal:")
 
 
 def test_verdicts_are_counted_from_the_table():

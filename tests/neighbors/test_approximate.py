@@ -7,7 +7,7 @@ import zmanifold as zm
 from zmanifold._base.errors import InputError
 from zmanifold.neighbors import approximate
 from zmanifold.neighbors.approximate import search_approximately
-from zmanifold.sweep import COLUMNS
+from zmanifold.sweep import COLUMNS, cells
 from zmanifold.sweep import plan as sweep
 
 import oracles
@@ -100,6 +100,23 @@ def test_a_sweep_says_its_recall(tmp_path):
     assert again.to_frame().drop(columns="seconds").equals(frame.drop(columns="seconds"))
     with pytest.raises(InputError, match="neighbors_method='approximate', now None"):
         zm.sweep_id(X, progress=False, journal=tmp_path / "a", **settings)
+
+
+@pytest.mark.parametrize("recall", [0.94, 0.96])
+def test_a_low_recall_is_flagged(monkeypatch, recall):
+    search = cells.search_approximately
+
+    def worse(*args, **kwargs):
+        return search(*args, **kwargs)[0], np.full(8, recall)
+
+    monkeypatch.setattr(cells, "search_approximately", worse)
+    with pytest.warns(UserWarning, match=f"recall {recall}"):
+        result = zm.sweep_id(
+            zm.make_helix(400, random_state=0)[0], mixers=None, n_neighbors=8, seeds=1,
+            neighbors_method="approximate", progress=False,
+        )  # fmt: skip
+    (row,) = result.rows
+    assert row["flags"] == ("low-recall" if recall < 0.95 else "")
 
 
 def test_the_command_prints_it(run, tmp_path):

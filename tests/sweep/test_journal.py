@@ -14,7 +14,8 @@ import torch
 import zmanifold as zm
 from zmanifold._base.errors import InputError
 from zmanifold.datasets import Dataset
-from zmanifold.sweep import cells
+from zmanifold.plotting import sweep_figure
+from zmanifold.sweep import cells, flagged_cells
 from zmanifold.sweep.journal import Journal
 
 from processes import (
@@ -173,6 +174,45 @@ def test_a_journal_of_the_first_version_is_read(tmp_path):
         assert len(journal.finished("array")) == 12
         journal.record_failure("array", "a key", "a reason")
         assert journal.failures("array") == {"a key": "a reason"}
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        ["id_median", "id_q25", "id_q75", "flags"],
+        ["id_median", "id_q25", "id_q75", "flags", "parameters", "estimator"],
+    ],
+    ids=["a row before there were flags", "a row of 0.1.0"],
+)
+def test_cells_without_flags_are_kept_and_say_so(tmp_path, monkeypatch, lacking):
+    """Such rows are not computed again; a missing flag is not taken for none."""
+    path = tmp_path / "old.journal"
+    data = zm.load_dataset("digits", n_samples=400)
+    first = run(path, data, n_neighbors=8).to_frame()
+    with sqlite3.connect(path) as database:
+        found = database.execute("SELECT sweep, key, row FROM cell").fetchall()
+        for sweep, key, text in found[:4]:
+            row = {name: value for name, value in json.loads(text).items() if name not in lacking}
+            database.execute(
+                "UPDATE cell SET row = ? WHERE (sweep, key) = (?, ?)", (json.dumps(row), sweep, key)
+            )
+    monkeypatch.setattr(cells, "search", lambda *a, **k: pytest.fail("computed again"))
+    result = run(path, data, n_neighbors=8)
+    again = result.to_frame()
+    old = again["flags"] == "unknown"
+    assert old.sum() == 4
+    new_columns = ["id_median", "id_q25", "id_q75", "flags"]
+    assert again.loc[old, new_columns[:3]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(again[~old], first[~old])
+    pd.testing.assert_frame_equal(again.drop(columns=new_columns), first.drop(columns=new_columns))
+    saturated, unknown = flagged_cells([result])
+    assert saturated.startswith("saturated in 2 of 6 cells (the first digits")
+    assert unknown == (
+        "unknown in 4 of 6 cells (the first digits, none, FO, k = 8, seed 0): an earlier version "
+        "measured them, without quartiles and flags: measure them anew (--overwrite, or another "
+        "--out)"
+    )
+    assert sweep_figure(again).legends
 
 
 def test_two_processes_make_one_journal(tmp_path):

@@ -21,8 +21,8 @@ MIXERS = {
 
 COLUMNS = [
     "dataset", "mixer", "gamma", "alpha", "parameters", "estimator", "n_neighbors", "batch_size",
-    "seed", "n_points", "n_queries", "id_mean", "id_std", "id_sem", "n_degenerate", "seconds",
-    "device",
+    "seed", "n_points", "n_queries", "id_mean", "id_median", "id_q25", "id_q75", "id_std", "id_sem",
+    "id_std_seeds", "n_degenerate", "flags", "seconds", "device",
 ]  # fmt: skip
 
 
@@ -44,8 +44,9 @@ def sweeps(draw, kinds=GENERAL, n=(4, 50)):
 
 
 def by_cell(result):
-    """Return the measured values of each cell, without its duration."""
-    frame = result.to_frame().drop(columns="seconds").fillna({"gamma": -1, "alpha": -1})
+    """Return the measured values of each cell, without its duration and its spread over seeds."""
+    frame = result.to_frame().drop(columns=["seconds", "id_std_seeds"])
+    frame = frame.fillna({"gamma": -1, "alpha": -1})
     return {(row[1], row[6], row[8]): row for row in map(tuple, frame.to_numpy())}
 
 
@@ -92,6 +93,12 @@ def test_rows(drawn):
     assert (frame["id_mean"] >= 0).all()
     assert (frame["id_mean"] <= np.minimum(frame["n_neighbors"] - 1, d)).all()
     assert (frame["n_degenerate"] <= q).all()
+    assert (frame["id_q25"] <= frame["id_median"]).all()
+    assert (frame["id_median"] <= frame["id_q75"]).all()
+    for row in result.rows:
+        assert ("degenerate" in row["flags"]) == (row["n_degenerate"] > 0)
+        few = row["mixer"] != "none" and n / options["batch_size"] <= 9
+        assert ("few-batches" in row["flags"]) == few
     # A neighbourhood without spread has dimension 0, any other at least 1.
     assert (frame["id_mean"] >= 1 - frame["n_degenerate"] / q - 1e-12).all()
     np.testing.assert_allclose(frame["id_sem"], frame["id_std"] / np.sqrt(q), rtol=1e-15)
@@ -138,3 +145,7 @@ def test_the_original_is_that_of_the_estimator(drawn, seed):
         fitted = zm.LocalPCA(n_neighbors=row["n_neighbors"]).fit(X)
         assert abs(row["id_mean"] - fitted.dimension_) <= 1e-12
         assert row["n_degenerate"] == fitted.n_degenerate_
+        quartiles = [row["id_q25"], row["id_median"], row["id_q75"]]
+        assert quartiles == np.percentile(fitted.dimension_pw_, [25, 50, 75]).tolist()
+        made = set(filter(None, row["flags"].split(";"))) - {"few-batches"}
+        assert made == set(fitted.flags_)

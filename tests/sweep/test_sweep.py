@@ -58,6 +58,56 @@ def test_the_original_is_scikit_dimensions(helix):
     assert result.rows[0]["id_mean"] == theirs.mean()
 
 
+def test_the_spread_over_seeds_stands_beside_each_cell(helix):
+    mixers = mixers_from_specs(["none", "mixup", "zeta"], gammas=[2.0, 4.0])
+    frame = zm.sweep_id(helix, mixers=mixers, n_neighbors=(8, 20), seeds=3, progress=False)
+    frame = frame.to_frame()
+    for _, rows in frame.groupby(["parameters", "n_neighbors"]):
+        assert rows["id_std_seeds"].tolist() == [pytest.approx(np.std(rows["id_mean"], ddof=1))] * 3
+    assert frame["id_std_seeds"].nunique() > 4
+    one = zm.sweep_id(helix, mixers=mixers, n_neighbors=8, seeds=1, progress=False).to_frame()
+    assert one["id_std_seeds"].isna().all()
+
+
+def test_the_standard_error_over_points_is_not_the_spread_over_data():
+    """Neighbourhoods overlap: over fresh paraboloids the mean varies 2.8 times as much."""
+    rows = [
+        zm.sweep_id(
+            zm.load_dataset("paraboloid-r12", n_samples=1000, random_state=seed),
+            mixers=None, n_neighbors=128, seeds=[seed], progress=False,
+        ).rows[0]
+        for seed in range(40)
+    ]  # fmt: skip
+    ratio = np.std([row["id_mean"] for row in rows], ddof=1) / rows[0]["id_sem"]
+    assert 2 < ratio < 4
+
+
+def test_flags_of_cells(monkeypatch):
+    data = zm.load_dataset("digits", n_samples=300)
+    result = zm.sweep_id(
+        data, mixers=[None, zm.Mixup(), zm.ZetaMixup(0.0)], n_neighbors=(8, 31), batch_size=32,
+        seeds=1, progress=False,
+    )  # fmt: skip
+    found = {(row["mixer"], row["n_neighbors"]): row["flags"] for row in result.rows}
+    assert found == {
+        ("none", 8): "saturated", ("none", 31): "",
+        ("mixup", 8): "saturated", ("mixup", 31): "",
+        ("zeta", 8): "degenerate", ("zeta", 31): "degenerate",
+    }  # fmt: skip
+    few = zm.sweep_id(data, mixers={"as it is": None, "mixed": zm.Mixup()}, n_neighbors=31,
+                      batch_size=34, seeds=1, progress=False)  # fmt: skip
+    assert [row["flags"] for row in few.rows] == ["", "few-batches"]
+
+
+def test_where_the_space_is_full_more_neighbours_are_no_remedy(rng):
+    result = zm.sweep_id(rng.normal(size=(400, 5)), mixers=None, n_neighbors=(6, 60), seeds=1,
+                         progress=False)  # fmt: skip
+    assert [row["flags"] for row in result.rows] == ["saturated"] * 2
+    few, many = results.flagged_cells([result])
+    assert "within 1 of k - 1, the most that k neighbours span: raise k" in few
+    assert "dimension d of the space, the most that any spectrum shows there: lower k" in many
+
+
 def test_the_table_is_tidy(helix):
     data = Dataset(helix, None, None, None, "mine")
     mixers = mixers_from_specs(["none", "mixup", "zeta"], gammas=[2.0, 4.0])
@@ -80,9 +130,13 @@ def test_the_table_is_tidy(helix):
 
 def test_cells_depend_on_their_own_seed_only(helix):
     mixers = [zm.Mixup(), zm.ZetaMixup(2.0), zm.ZetaMixup(4.0)]
-    whole = means(zm.sweep_id(helix, mixers=mixers, **FAST))
+
+    def alone(result):
+        return means(result).drop(columns="id_std_seeds")
+
+    whole = alone(zm.sweep_id(helix, mixers=mixers, **FAST))
     parts = [
-        means(zm.sweep_id(helix, mixers=[mixer], n_neighbors=k, seeds=[seed], progress=False))
+        alone(zm.sweep_id(helix, mixers=[mixer], n_neighbors=k, seeds=[seed], progress=False))
         for seed in (1, 0)
         for k in (20, 8)
         for mixer in reversed(mixers)

@@ -183,7 +183,7 @@ def sweep_id(
 
 def _print_results(results: list[SweepResult], out: Path | None, plot: Path | None) -> None:
     from zmanifold._base.files import sidecar_of
-    from zmanifold.sweep import failed_cells, joint_table, measured_recall
+    from zmanifold.sweep import failed_cells, flagged_cells, joint_table, measured_recall
 
     sidecar = None if out is None else sidecar_of(out)
     if out is None and any(result.rows for result in results):
@@ -191,6 +191,8 @@ def _print_results(results: list[SweepResult], out: Path | None, plot: Path | No
     print_written(out, sidecar, plot, err=out is None)
     if results[0].settings["neighbors_method"] == "approximate":
         typer.echo(measured_recall(results), err=True)
+    for sentence in flagged_cells(results):
+        typer.echo(sentence, err=True)
     if any(result.failures for result in results):
         remedy = (
             "give --out, and --resume runs just those"

@@ -1,6 +1,11 @@
 from ._spread import Tolerance as Tolerance
 from .api import LocalPCA as LocalPCA
 from .api import local_spectra as local_spectra
+from .flags import FILLED as FILLED
+from .flags import FLAGS as FLAGS
+from .flags import NOT_JUDGED as NOT_JUDGED
+from .flags import UNKNOWN as UNKNOWN
+from .flags import find_flags as find_flags
 from .fo import FukunagaOlsen as FukunagaOlsen
 from .fo import fukunaga_olsen as fukunaga_olsen
 from .neighborhoods import Neighborhoods as Neighborhoods

@@ -17,6 +17,7 @@ from zmanifold._base.checks import check_n_neighbors, resolve_device
 from zmanifold._base.errors import InputError, unknown_name
 from zmanifold._base.memory import working_memory
 from zmanifold._base.scaling import rescaled
+from zmanifold.dimension.flags import find_flags
 from zmanifold.dimension.fo import FukunagaOlsen
 from zmanifold.dimension.neighborhoods import Neighborhoods, as_neighborhoods
 from zmanifold.dimension.registry import estimate
@@ -53,6 +54,10 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     n_degenerate_ : int
         The number of neighbourhoods without spread beyond rounding (all their points coincide);
         their dimension is 0.
+    flags_ : tuple of str
+        Why `dimension_` may be misleading: "saturated" (many points lie at the ceiling, k - 1 or
+        d), "bimodal" (two modes at least 3 apart), "degenerate". Empty if there is nothing to say.
+        `zmanifold.dimension.FLAGS` has the rules and what helps.
     n_features_in_ : int
         The number d of features seen in `fit`.
 
@@ -63,10 +68,13 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
 
     Notes
     -----
-    The pointwise results are those of scikit-dimension's ``lPCA(ver="FO").fit_pw`` [2]_, which
-    fits one PCA after the other in Python; here they are computed in batches, in float64. A CPU
-    counts the eigenvalues above the threshold by Sylvester's law of inertia. It computes the
-    eigenvalues only of the few neighbourhoods where rounding could change the count.
+    The pointwise results are those of a singular value decomposition in float64, unless an
+    eigenvalue lies at the threshold up to rounding (docs/proofs.md, section 8). The results of
+    scikit-dimension's ``lPCA(ver="FO").fit_pw`` [2]_ are the same on float64 data of ordinary
+    scale, at points whose k-th neighbour is no tie; it fits one PCA after the other in Python, in
+    the points' own type. Here they are computed in batches, in float64. A CPU counts the
+    eigenvalues above the threshold by Sylvester's law of inertia. It computes the eigenvalues only
+    of the few neighbourhoods where rounding could change the count.
 
     References
     ----------
@@ -150,6 +158,12 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.dimension_ = float(self.dimension_pw_.mean())
         self.n_degenerate_ = int(degenerate.sum())
         self.n_features_in_ = points.shape[1]
+        self.flags_ = find_flags(
+            self.dimension_pw_,
+            degenerate.cpu().numpy(),
+            n_neighbors=indices.shape[1],
+            n_features=self.n_features_in_,
+        )
         return self
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from zmanifold._base.errors import InputError
 from zmanifold._base.labels import as_labels
+from zmanifold.dimension import FLAGS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["COLORS", "DASHES", "NAMES", "SPARE_COLORS", "SYMBOLS", "label_colors"]
+__all__ = ["COLORS", "DASHES", "FLAG_MARKERS", "NAMES", "SPARE_COLORS", "SYMBOLS", "label_colors"]
 
 # The palette of Okabe and Ito, whose colours colour-blind people can tell apart. Dashes distinguish
 # the lines in a grey print.
@@ -37,6 +38,10 @@ NAMES = {
 
 
 SYMBOLS = {"gamma": "γ", "alpha": "α"}
+
+
+# Hollow markers where an estimate has a flag.
+FLAG_MARKERS = dict(zip(FLAGS, ("^", "D", "v", "s", "o"), strict=True))
 
 
 # The colours of mixers that have none in `COLORS`.

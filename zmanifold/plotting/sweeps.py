@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-from zmanifold.plotting.style import COLORS, DASHES, NAMES, SPARE_COLORS, SYMBOLS
+from zmanifold.plotting.style import COLORS, DASHES, FLAG_MARKERS, NAMES, SPARE_COLORS, SYMBOLS
 
 __all__ = ["check_one_axis", "plot_id", "sweep_figure"]
 
@@ -33,7 +33,8 @@ def plot_id(
 
     A mixer without that strength, such as the original data or mixup where γ is drawn, is a
     horizontal line. The means and standard deviations over points are averaged over seeds. Where γ
-    is drawn, the dotted vertical line is γ_min (Theorem 1 of the ζ-mixup paper).
+    is drawn, the dotted vertical line is γ_min (Theorem 1 of the ζ-mixup paper). A hollow marker
+    stands where a cell of the point has a flag, one shape a flag: see `SweepResult.to_frame`.
 
     Parameters
     ----------
@@ -89,6 +90,8 @@ def plot_id(
         # Rows without the strength have no place on the curve: they are a horizontal line.
         without = label if own.isna().all() else f"{label}, no {shown}"
         _draw_mixer(ax, name, color, without, rows[own.isna()], own[own.isna()], span)
+    for flag in _flags_in(frame):
+        ax.plot([], [], ls="", marker=FLAG_MARKERS[flag], mfc="none", mec="0.35", label=flag)
     if shown == "gamma" and len(known) and span[0] <= gamma_min() <= span[1]:
         label = rf"$\gamma_\mathrm{{min}}$ = {gamma_min():.3f}"
         ax.axvline(gamma_min(), color="0.35", ls=":", lw=1.2, label=label)
@@ -187,9 +190,11 @@ def _draw_mixer(
     if places.isna().all():
         mean, std = rows[columns].mean()
         x, y, band = np.array(span), np.array([mean, mean]), np.array([std, std])
+        groups = [rows] * 2
     else:
         curve = rows[columns].groupby(places).mean()
         x, y, band = (v.to_numpy() for v in (curve.index, curve["id_mean"], curve["id_std"]))
+        groups = [group for _, group in rows.groupby(places)]
     marker = "o" if len(x) == 1 else ""
     line = ax.plot(x, y, color=color, lw=1.8, marker=marker, label=label)[0]
     if DASHES.get(name):
@@ -197,6 +202,20 @@ def _draw_mixer(
         # Dashed lines are drawn above solid ones: where curves coincide, both are visible.
         line.set_zorder(3)
     ax.fill_between(x, np.maximum(y - band, 0), y + band, color=color, alpha=0.13, lw=0)
+    for flag in _flags_in(rows):
+        held = [flag in _flags_in(group) for group in groups]
+        # Markers at the ends of the axis are drawn whole.
+        look: dict[str, Any] = {"marker": FLAG_MARKERS[flag], "mfc": "none", "mec": color}
+        ax.plot(x[held], y[held], ls="", zorder=4, clip_on=False, label="_flagged", **look)
+
+
+def _flags_in(rows: pd.DataFrame) -> list[str]:
+    """Return the flags that any of some rows has, in their fixed order."""
+    if "flags" not in rows:  # a table of 0.1.0
+        return []
+    # pandas reads an empty text in a CSV as a missing value.
+    found = {flag for text in rows["flags"].dropna().unique() for flag in text.split(";")}
+    return [flag for flag in FLAG_MARKERS if flag in found]
 
 
 def sweep_figure(frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -> Figure:
@@ -244,8 +263,19 @@ def sweep_figure(frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -
             ax.set_ylabel(f"local ID{rule}, k = {k}" if column == 0 else "")
             if row == 0:
                 ax.set_title((titles or {}).get(dataset, dataset), fontsize=11)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    # Panels differ in their flags, and where they have the same entry it looks the same.
+    entries: dict[str, Any] = {}
+    for ax in axes.flat:
+        handles, labels = ax.get_legend_handles_labels()
+        entries |= {n: entries.get(n, h) for n, h in zip(labels, handles, strict=True)}
     # Two entries fit under one column of axes.
-    columns = min(len(labels), 2 * len(datasets))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=min(len(entries), 2 * len(datasets)),
+        frameon=False,
+        title="mean and standard deviation over points",
+        title_fontsize="small",
+    )
     return figure

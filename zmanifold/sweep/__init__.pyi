@@ -7,6 +7,7 @@ from .plan import prepare_sweep as prepare_sweep
 from .result import COLUMNS as COLUMNS
 from .result import SweepResult as SweepResult
 from .result import failed_cells as failed_cells
+from .result import flagged_cells as flagged_cells
 from .result import measured_recall as measured_recall
 from .many import JournalLost as JournalLost
 from .many import check_distinct as check_distinct

@@ -17,7 +17,7 @@ from torch import Tensor
 from zmanifold._base.memory import Room, streaming_memory, working_memory
 from zmanifold._base.provenance import device_name
 from zmanifold._base.scaling import rescaled, shifted
-from zmanifold.dimension import Neighborhoods, estimate, estimator_name
+from zmanifold.dimension import Neighborhoods, estimate, estimator_name, find_flags
 from zmanifold.mixers import Batches, query_rows
 from zmanifold.neighbors import search, search_approximately
 from zmanifold.sweep._rounding import mixing_tolerance
@@ -122,7 +122,7 @@ class Cells:
                 dimension, degenerate = room.within(
                     partial(_dimension, around, k, estimators[name])
                 )
-                mean, std, n_estimates = _moments(dimension, degenerate)
+                summary = self._summary(strength, dimension.cpu(), degenerate.cpu(), k, recall)
             except Exception as error:
                 yield (name, k), error
                 continue
@@ -135,15 +135,49 @@ class Cells:
                 "seed": seed,
                 "n_points": len(self.batches.points),
                 "n_queries": self.n_queries,
-                "id_mean": mean,
-                "id_std": std,
-                "id_sem": std / math.sqrt(n_estimates) if n_estimates else math.nan,
-                "n_degenerate": int(degenerate.sum()),
+                **summary,
                 "seconds": shared + time.perf_counter() - clock,
                 "device": device_name(self.batches.points.device),
                 **({} if recall is None else {"recall": float(recall[k - 1])}),
             }
             yield (name, k), row
+
+    def _summary(
+        self,
+        strength: Strength,
+        dimension: Shaped[Tensor, " q"],
+        degenerate: Bool[Tensor, " q"],
+        k: int,
+        recall: Float64[np.ndarray, " k"] | None,
+    ) -> dict[str, Any]:
+        """Return the columns that sum up the estimates of a cell.
+
+        Dimensions that are counts are all taken. Of other dimensions the degenerate ones are left
+        out: they are no estimates.
+        """
+        known = dimension[~degenerate] if dimension.is_floating_point() else dimension
+        mean, std = _moments(known)
+        quartiles = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else np.full(3, math.nan)
+        low, median, high = quartiles.tolist()
+        n, b = len(self.batches.points), self.batches.batch_size
+        flags = find_flags(
+            dimension.numpy(),
+            degenerate.numpy(),
+            n_neighbors=k,
+            n_features=self.batches.points.shape[1],
+            n_batches=None if strength.mixer is None else -(-n // b),
+            recall=None if recall is None else float(recall[k - 1]),
+        )
+        return {
+            "id_mean": mean,
+            "id_median": median,
+            "id_q25": low,
+            "id_q75": high,
+            "id_std": std,
+            "id_sem": std / math.sqrt(len(known)) if len(known) else math.nan,
+            "n_degenerate": int(degenerate.sum()),
+            "flags": ";".join(flags),
+        }
 
     def _neighborhoods(
         self, strength: Strength, seed: int, k: int, memory: int
@@ -179,19 +213,16 @@ def _dimension(
     return estimate(estimator, replace(around, memory=memory).nearest(k))
 
 
-def _moments(
-    dimension: Shaped[Tensor, " q"], degenerate: Bool[Tensor, " q"]
-) -> tuple[float, float, int]:
-    """Return the mean, the standard deviation, and the number of values that they are taken over.
+def _moments(known: Shaped[Tensor, " p"]) -> tuple[float, float]:
+    """Return the mean and the standard deviation of estimates.
 
-    Dimensions that are counts are all taken, and summed as integers, so that the order of summation
-    has no effect. Of other dimensions the degenerate ones are left out: they are no estimates.
+    Counts are summed as integers, so that the order of summation has no effect.
     """
-    if not dimension.is_floating_point():
-        q = len(dimension)
-        total, squares = int(dimension.sum()), int(dimension.square().sum())
-        return total / q, math.sqrt((q * squares - total**2) / (q * (q - 1))), q
-    values = dimension[~degenerate].cpu().numpy()
+    if not known.is_floating_point():
+        q = len(known)
+        total, squares = int(known.sum()), int(known.square().sum())
+        return total / q, math.sqrt((q * squares - total**2) / (q * (q - 1)))
+    values = known.numpy()
     if len(values) < 2:
-        return float(values.sum()) if len(values) else math.nan, math.nan, len(values)
-    return math.fsum(values) / len(values), float(values.std(ddof=1)), len(values)
+        return float(values.sum()) if len(values) else math.nan, math.nan
+    return math.fsum(values) / len(values), float(values.std(ddof=1))

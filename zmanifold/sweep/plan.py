@@ -36,7 +36,7 @@ from zmanifold.mixers import Batches, check_batch_size, describe
 from zmanifold.neighbors import check_method
 from zmanifold.sweep.cells import Cell, Cells, Outcome, Task
 from zmanifold.sweep.journal import Journal
-from zmanifold.sweep.result import SweepResult
+from zmanifold.sweep.result import LATER, SweepResult
 from zmanifold.sweep.strengths import Strength, as_strengths
 
 if TYPE_CHECKING:
@@ -223,9 +223,9 @@ class Sweep:
             for (strength, _), names in keys.items()
             for (estimator, _), key in names.items()
         ]
-        # Rows of 0.1.0 lack these two columns, which its keys imply.
+        # Rows of 0.1.0 lack these two columns, which its keys imply, and those of `LATER`.
         rows = [
-            {"parameters": parameters, "estimator": estimator, **finished[key]}
+            {"parameters": parameters, "estimator": estimator, **LATER, **finished[key]}
             for key, parameters, estimator in order
             if key in finished
         ]
