@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import itertools
+import sys
 from pathlib import Path
 
 import numba
@@ -37,12 +37,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def fresh(folder, monkeypatch, numbers=itertools.count()):
+def fresh(folder, monkeypatch):
     """Import the modules as another process would, and return the caller."""
     for name in ("zm_callee", "zm_caller"):
         spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(__import__("sys").modules, name, module)
+        monkeypatch.setitem(sys.modules, name, module)
         # Bytecode is kept by seconds: a file that changes within one would not be read again.
         exec(compile((folder / f"{name}.py").read_text(), folder / f"{name}.py", "exec"),
              module.__dict__)  # fmt: skip

@@ -99,6 +99,6 @@ def test_the_limit_sees_what_is_taken():
     held = np.ones(2**24)
     after = taken_memory() - taken
     assert after == pytest.approx(held.nbytes, rel=0.1)
-    with pytest.raises(InputError, match="memory_limit=.* is too little .* allow at least"):
+    with pytest.raises(InputError, match=r"memory_limit=.* is too little .* allow at least"):
         streaming_memory(limit)
     assert streaming_memory(limit + held.nbytes) == pytest.approx(before, abs=16 * MIB)

@@ -76,7 +76,7 @@ def _groups(root: Path) -> Iterator[tuple[Path, _Accounts]]:
         lines = ["0::/"]
     for line in lines:
         # number:controllers:path, where the unified hierarchy has no controllers.
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and "memory" not in controllers.split(","):
             continue
         accounts = _MEMORY_ALONE if controllers else _UNIFIED

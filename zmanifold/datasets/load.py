@@ -13,6 +13,7 @@ import numpy as np
 
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError, unknown_name
+from zmanifold._base.files import expanded
 from zmanifold._base.naming import readable
 from zmanifold.datasets._axes import as_flat
 from zmanifold.datasets._classes import as_classes
@@ -212,16 +213,8 @@ def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
     """
     # A folder that may not be read is refused when it is loaded.
     with contextlib.suppress(OSError):
-        return is_image_set(os.fspath(name_or_path)) or bool(split_folders(_as_path(name_or_path)))
+        return is_image_set(os.fspath(name_or_path)) or bool(split_folders(expanded(name_or_path)))
     return False
-
-
-def _as_path(name: str | os.PathLike[str]) -> Path:
-    path = Path(name)
-    # Of an unknown user's home there is no folder: the path stays as it is.
-    with contextlib.suppress(RuntimeError):
-        path = path.expanduser()
-    return path
 
 
 def _only_train(name: str, split: str) -> None:
@@ -233,7 +226,7 @@ def _only_train(name: str, split: str) -> None:
 
 
 def _load_path(name: str, split: str, options: dict[str, Any]) -> Dataset:
-    path = _as_path(name)
+    path = expanded(name)
     # The path of an empty name is the working folder.
     if name and path.is_dir():
         return _load_image_folder(path, split, options)

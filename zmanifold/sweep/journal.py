@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from zmanifold._base.errors import InputError, shown
+from zmanifold._base.files import expanded
 
 __all__ = ["Journal"]
 
@@ -81,7 +82,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = expanded(path)
         with self._readable(), contextlib.ExitStack() as opening:
             # SQLite also writes a file of this name. exists() raises OSError if it is too long.
             Path(f"{self.path}-journal").exists()

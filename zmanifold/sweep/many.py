@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmanifold._base.errors import InputError
-from zmanifold._base.files import check_outputs, journal_of
+from zmanifold._base.files import check_outputs, expanded, journal_of
 from zmanifold.plotting import check_one_axis, sweep_figure
 from zmanifold.storage import save_figure, save_table
 from zmanifold.sweep.dask import check_dask, connected
@@ -119,8 +119,8 @@ def sweep_many(
     >>> joint_table(sweep_many(data, **settings))[["dataset", "n_points"]].values.tolist()
     [['helix-r3', 200], ['spirals', 200]]
     """
-    table = None if out is None else Path(out)
-    figure = None if plot is None else Path(plot)
+    table = None if out is None else expanded(out)
+    figure = None if plot is None else expanded(plot)
     beside = (".json", ".journal")
     check_outputs(
         table, beside=beside, figure=figure, overwrite=overwrite, resume=resume, inputs=sources
@@ -138,9 +138,10 @@ def sweep_many(
         journal = None
         if table is not None:
             fingerprints = {sweep.name: sweep.fingerprint for sweep in sweeps}
-            # The old journal is removed only here, after all input has been checked.
+            # The old journal is removed only here, after all input has been checked. A link to it
+            # stays: SQLite follows it.
             if overwrite:
-                journal_of(table).unlink(missing_ok=True)
+                journal_of(table).resolve().unlink(missing_ok=True)
             journal = stack.enter_context(Journal(journal_of(table)))
             journal.begin(fingerprints)
         if started is not None:
