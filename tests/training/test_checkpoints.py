@@ -13,6 +13,7 @@ import torch
 import zmanifold as zm
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from zmanifold._base import provenance
 from zmanifold._base.errors import InputError
 from zmanifold.training import checkpoints, load_training, loop, train
 
@@ -89,6 +90,20 @@ def checkpoint(digits, tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
     train(digits[0], epochs=1, batch_size=50, checkpoint=path, progress=False)
     return path.read_bytes()
+
+
+def test_a_training_goes_on_in_its_own_version_alone(digits, checkpoint, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(checkpoint)
+    settings = {"batch_size": 50, "epochs": 1, "progress": False}
+    # A later version, as this one is to 0.1.0 and as it is not to 9.9.9.
+    monkeypatch.setattr(provenance, "version", lambda name: "9.9.9")
+    train(digits[0], checkpoint=path, resume=True, **settings)
+    monkeypatch.setattr(provenance, "_CONTINUED", frozenset())
+    with pytest.raises(InputError, match=r"model.safetensors' holds a training of zmanifold 0\.1"):
+        train(digits[0], checkpoint=path, resume=True, **settings)
+    # Any version's model can be used.
+    assert len(load_training(path).history) == 1
 
 
 def test_what_a_file_holds(checkpoint, tmp_path):

@@ -25,6 +25,7 @@ from torch import Tensor
 from zmanifold._base.checks import resolve_device
 from zmanifold._base.errors import InputError, shown
 from zmanifold._base.files import write_atomically
+from zmanifold._base.provenance import check_same_version
 from zmanifold.training import _pt
 from zmanifold.training.networks import Classifier, make_classifier
 from zmanifold.training.result import Training
@@ -74,6 +75,7 @@ def restore(
     Returns its history, one row a finished epoch.
     """
     content = _read(path)
+    check_same_version(f"{str(path)!r} holds a training", [str(content.get("version", "0.1.0"))])
     before = content["settings"]
     changed = [
         f"{name}={before.get(name)!r:.60}, now {value!r}"
@@ -213,6 +215,7 @@ def _read_safetensors(path: Path, start: bytes) -> dict[str, Any]:
     }
     return {
         "format": _FORMAT,
+        "version": metadata["version"],
         "settings": json.loads(metadata["settings"]),
         "history": history,
         "model": tensors,
