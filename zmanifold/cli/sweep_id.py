@@ -76,7 +76,10 @@ _DataSeed = Annotated[
 _Method = Annotated[str, typer.Option(help="exact, or approximate, with its recall measured.")]
 _Dask = Annotated[
     str | None,
-    typer.Option(help="Compute on a Dask cluster: tcp://HOST:PORT, or local:N for N workers."),
+    typer.Option(
+        help="Compute on a Dask cluster: local:N for N workers here, or tcp://HOST:PORT, which "
+        "trusts all who reach its port."
+    ),
 ]
 _Out = Annotated[
     Path | None,
