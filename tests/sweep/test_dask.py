@@ -208,7 +208,7 @@ def test_a_script_without_the_guard_is_told_in_one_sentence(tmp_path):
 
 def test_without_keys_no_local_cluster_is_started(monkeypatch):
     monkeypatch.setattr(workers, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="needs cryptography, .* pip install"):
+    with pytest.raises(InputError, match=r"needs cryptography, .* pip install"):
         zm.sweep_id(np.eye(40), mixers=[None], n_neighbors=3, dask="local:2")
     workers.check_dask("tcp://127.0.0.1:8786")
 

@@ -89,8 +89,8 @@ def sweep_id(
         others. Dask needs the extra `distributed`. Workers of "local:N" admit this process alone,
         and a script gives it under ``if __name__ == "__main__":``, because each worker imports the
         script. A scheduler at tcp:// runs what anybody sends who reaches its port: use it where
-        you trust all of them, or tls:// with keys in Dask's configuration. Of a memory-mapped array only the file's path
-        is sent: the workers must be able to read the file.
+        you trust all of them, or tls:// with keys in Dask's configuration. Of a memory-mapped
+        array only the file's path is sent: the workers must be able to read the file.
     journal : path or Journal, optional
         A file that keeps each finished cell. If the file exists, the sweep resumes: the cells in
         it are not computed again, and a sweep with other data or settings is refused. Mixers,
