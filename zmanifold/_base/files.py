@@ -248,8 +248,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.fsync(handle)
         temporary.replace(place)
         _sync_folder(place.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # The name that the user knows, not that of the temporary file.
+            error.filename = str(path)
         raise
     finally:
         os.close(handle)

@@ -271,35 +271,47 @@ def _draw(frame: Any) -> None:
     alike = [c for c in frame.columns if len(frame) > 1 and frame[c].nunique(dropna=False) == 1]
     shown = frame.drop(columns=alike)
     said = [f"{c} {_cell(frame[c].iloc[0])}" for c in alike if frame[c].notna().all()]
-    # Headings may break after an underscore, texts between words, numbers nowhere.
-    headings = [readable(str(name)).replace("_", "_\n") for name in shown.columns]
-    cells = [[readable(_cell(value)) for value in shown[name]] for name in shown.columns]
-    least = [max(_longest(h), *map(_longest, c)) for h, c in zip(headings, cells, strict=True)]
-    fitting = len(least)
-    while fitting > 1 and sum(least[:fitting]) + fitting - 1 > console.width:
-        fitting -= 1
-    if left := list(map(str, shown.columns[fitting:])):
+    # Each column with its heading, which may break after an underscore.
+    columns = [
+        [readable(str(name)).replace("_", "_\n"), *(readable(_cell(v)) for v in shown[name])]
+        for name in shown.columns
+    ]
+    widths = _widths(columns, console.width)
+    if left := list(map(str, shown.columns[len(widths) :])):
         said.append(f"left out, too wide here: {', '.join(left)}")
     # A Text has no markup: [bold] and :smile: of a name stay what they are.
-    table = Table(
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        caption=Text(readable(", ".join(said))) if said else None,
-        caption_justify="left",
-    )
-    for heading, width in zip(headings[:fitting], least, strict=False):
-        table.add_column(Text(heading), min_width=min(width, console.width), overflow="fold")
-    for row in zip(*cells[:fitting], strict=True):
+    caption = Text(readable(", ".join(said))) if said else None
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, caption=caption)
+    table.caption_justify = "left"
+    for (heading, *_), width in zip(columns, widths, strict=False):
+        table.add_column(Text(heading), width=width, overflow="fold")
+    for row in list(zip(*columns[: len(widths)], strict=True))[1:]:
         table.add_row(*map(Text, row))
     console.print(table)
 
 
-def _longest(text: str, most: int = 20) -> int:
-    """Return the width of the longest word, of which long ones may be broken."""
+def _widths(columns: list[list[str]], most: int) -> list[int]:
+    """Return the widths of the columns that fit beside each other, with a space between two.
+
+    Texts may break between words, and within words of more than 20 characters; numbers nowhere.
+    """
     from rich.cells import cell_len
 
-    return max((min(cell_len(word), most) for word in text.split()), default=0)
+    words = [[word for text in cells for word in text.split()] for cells in columns]
+    widths = [max((min(cell_len(word), 20) for word in found), default=1) for found in words]
+    while len(widths) > 1 and sum(widths) + len(widths) - 1 > most:
+        widths.pop()
+    widths[0] = min(widths[0], most)
+    lines = [[cell_len(line) for text in cells for line in text.split("\n")] for cells in columns]
+    lacking = [max(lengths) - width for lengths, width in zip(lines, widths, strict=False)]
+    for _ in range(most - sum(widths) - len(widths) + 1):
+        # The next character goes to the column that lacks most.
+        if (largest := max(lacking)) <= 0:
+            break
+        column = lacking.index(largest)
+        widths[column] += 1
+        lacking[column] -= 1
+    return widths
 
 
 def _cell(value: Any) -> str:

@@ -146,11 +146,11 @@ def train(
             resume=resume,
             started=partial(print_readings, [training.read, test.read]),
         )
-    accuracy, n_test = done.history[-1]["test_accuracy"], len(test.points)
-    sidecar = None if out is None else sidecar_of(out)
-    if sidecar is not None:
-        content = {"accuracy": accuracy, "n_test": n_test, **done.settings}
-        write_json(sidecar, content | {"history": list(done.history)})
+        accuracy, n_test = done.history[-1]["test_accuracy"], len(test.points)
+        sidecar = None if out is None else sidecar_of(out)
+        if sidecar is not None:
+            content = {"accuracy": accuracy, "n_test": n_test, **done.settings}
+            write_json(sidecar, content | {"history": list(done.history)})
     seconds = sum(row["seconds"] for row in done.history)
     said = f"accuracy {accuracy:.4f} on {n_test} test samples after {seconds:.1f} s"
     print_line(said, kept=sidecar)

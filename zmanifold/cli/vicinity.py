@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -132,22 +134,31 @@ def vicinity(
         memory_limit=limit,
     )
     print_readings([train_set.read, test_set.read])
+    sets = {"train": train_set, "test": test_set}
+    result.settings["read"] = {name: one.read_as_dict() for name, one in sets.items()}
+    failures: dict[Path, str] = {}
     if out is not None:
-        sets = {"train": train_set, "test": test_set}
-        result.settings["read"] = {name: one.read_as_dict() for name, one in sets.items()}
-        result.save(out, train=train_set.name, test=test_set.name)
-    undrawn = None
+        with _noted(failures, out):
+            result.save(out, train=train_set.name, test=test_set.name)
     if embed is not None:
         drawn = train_set.points, train_y, test_set.points, test_y
-        try:
+        with _noted(failures, embed):
             _draw(embed, *drawn, metric=metric, neighbors=result.indices if lines else None)
-        except Exception as error:
-            undrawn = f"the picture {str(embed)!r} failed ({type(error).__name__}: {error})"
-    sidecar = None if out is None else sidecar_of(out)
+    sidecar = None if out is None or out in failures else sidecar_of(out)
     print_frame(result.summary(), kept=sidecar)
-    print_written(out, sidecar, None if undrawn else embed)
-    if undrawn:
-        raise complain(f"failed: {undrawn}, the table is whole.", 1)
+    print_written(*(path for path in (out, sidecar, embed) if path not in failures))
+    if failures:
+        raise complain(f"failed: {'; '.join(failures.values())}, all else is whole.", 1)
+
+
+@contextlib.contextmanager
+def _noted(failures: dict[Path, str], path: Path) -> Iterator[None]:
+    """Note why an output failed, so that the others are written and printed all the same."""
+    try:
+        yield
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        failures[path] = f"{str(path)!r} cannot be written ({reason.rstrip('.')})"
 
 
 def _draw(
