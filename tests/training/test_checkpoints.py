@@ -129,7 +129,8 @@ def test_a_full_disk_is_one_sentence_and_the_last_epoch_is_safe(run, tmp_path, m
     assert (code, out, error.count("\n")) == (1, "", 1)
     assert re.fullmatch(
         r"zmanifold: failed: the checkpoint 'm.pt' cannot be written \(.*\): the last finished "
-        r"epoch is safe, make room on the disk and go on; the same command with --resume goes on.\n",
+        r"epoch is safe, make room on the disk and go on; the same command with --resume goes "
+        r"on.\n",
         error,
     )
     assert len(load_training(tmp_path / "m.pt").history) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -13,6 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from zmanifold._base.errors import InputError, unknown_name
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # On Windows nothing is locked, and nothing removed.
+    LOCK_EX = LOCK_NB = 0
+
+    def flock(handle: int, how: int) -> None:
+        """Refuse, as a file system without locks does."""
+        raise OSError(f"no locks here for {handle}, {how}")
+
 
 __all__ = [
     "check_output",
@@ -264,7 +273,7 @@ def _locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
         # Some network file systems have no locks. There nothing is removed either.
         with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(handle, LOCK_EX | LOCK_NB)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
         # Another process took the file for an abandoned one before it was locked.
@@ -279,7 +288,7 @@ def _remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
             with contextlib.suppress(OSError):
                 handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
                 try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    flock(handle, LOCK_EX | LOCK_NB)
                     path.unlink()
                 finally:
                     os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
@@ -62,6 +63,9 @@ def main() -> NoReturn:
     SIGTERM, which ends a run as Ctrl-C does, 141 if the reader of a pipe is gone.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    # SIGBUS, of a mapped file that is cut short while it is read, would end the process unsaid.
+    if sys.stderr is not None:
+        faulthandler.enable(sys.stderr)
     with standing_streams():
         code = _run(sys.argv[1:])
     sys.exit(code)
