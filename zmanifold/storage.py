@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,13 @@ def save_table(frame: pd.DataFrame, path: Path, settings: Mapping[str, Any]) -> 
     """
     check_output(path, overwrite=True)
     if path.suffix.lower() == ".parquet":
-        write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
+        # Into an open file: pyarrow takes no path that is not UTF-8.
+        write_atomically(path, partial(_write_parquet, frame))
     else:
         write_atomically(path, lambda temporary: frame.to_csv(temporary, index=False))
     write_json(sidecar_of(path), settings)
+
+
+def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    with path.open("wb") as file:
+        frame.to_parquet(file, index=False)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from skdim.datasets import BenchmarkManifolds
+from zmanifold._base.kernels import aligned_zeros, single
 
 PACKAGE = Path(__file__).parents[2] / "zmanifold"
 
@@ -45,9 +47,21 @@ HAS_BFLOAT16 = Private(torch.cpu, "_is_avx512_bf16_supported", "_base/matmul.py"
 HAS_TILES = Private(torch.cpu, "_is_amx_tile_supported", "_base/matmul.py", *TORCH)
 FUNCTORCH = Private(torch._C, "_functorch", "mixers/zeta.py", *TORCH)
 REBUILD = Private(torch._utils, "_rebuild_tensor_v2", "training/_pt.py", *TORCH)
+CACHE = Private(FunctionCache, "_impl_class", "_base/_code_cache.py", "numba", ("0.68.1",))
 TRUTH = Private(
     BenchmarkManifolds(), "_dict_truth", "datasets/load.py", "scikit-dimension", ("0.5.0",)
 )
+
+
+def test_the_cache_of_compiled_code():
+    assert CACHE.get().__name__ == "CompileResultCacheImpl"
+    # A cache has its implementation as `_impl` and its files as `_cache_file`; a compiled function
+    # has its cache as `_cache`; an intrinsic has its function as `_defn`.
+    cache = aligned_zeros._cache
+    assert cache._impl.filename_base.startswith("kernels.aligned_zeros-")
+    assert {"load", "save"} <= set(dir(IndexDataCacheFile))
+    assert isinstance(cache, FunctionCache)
+    assert single._defn.__name__ == "single"
 
 
 def test_gamma_variates_of_a_generator():
@@ -115,7 +129,7 @@ def test_all_are_listed():
     taken, own = (set().union(*parts) for parts in zip(*names, strict=True))
     foreign = {n for n in taken - own if n.startswith("_") and not n.startswith("__")}
     listed = {api.name for api in (FUNCTORCH, GAMMA, LINEAR, TRUTH)}
-    # matmul.py builds two of these names from those of instructions. Python documents _replace as a
-    # public method of named tuples.
-    rest = {"_is_", "_C", "_replace"}
-    assert foreign == listed | rest, "list each private API of another package above"
+    # matmul.py builds "_is_" from the names of instructions. Python documents _replace as a public
+    # method of named tuples.
+    others = {"_is_", "_C", "_impl", "_defn", "_replace"}
+    assert foreign == listed | others, "list each private API of another package above"

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from processes import call_after, cells_in, go_on, shell
 
 # Dask is an extra, `zmanifold[distributed]`.
 distributed = pytest.importorskip("distributed")
+pytest.importorskip("cryptography")
 
 pytestmark = [
     # Dask leaves threads and sockets open until the process ends.
@@ -163,6 +166,51 @@ def test_without_dask(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match=r"pip install 'zmanifold\[distributed\]'"):
         workers.check_dask("local:2")
+
+
+def test_a_local_cluster_admits_its_owner_alone():
+    """Dask runs any function that a client sends: on a port of this machine, for every user."""
+    with workers.connected("local:1") as client:
+        assert client.submit(os.getpid).result() != os.getpid()
+        info = client.scheduler_info()
+        addresses = [info["address"], *info["workers"]]
+        assert all(address.startswith("tls://") for address in addresses)
+        others = [distributed.Security(), distributed.Security.temporary()]
+        for security in others:
+            for address in addresses[:1]:
+                plain = address if security.require_encryption else address.replace("tls", "tcp")
+                with pytest.raises((OSError, TimeoutError)):
+                    distributed.Client(plain, security=security, timeout=2, set_as_default=False)
+        # What it would tell of its work by HTTP.
+        port = info["services"]["dashboard"]
+        for page in ("json/counts.json", "info/main/workers.html", "metrics", "statics/js/x.js"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}")
+
+
+def test_a_script_without_the_guard_is_told_in_one_sentence(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import zmanifold as zm\n"
+        "zm.sweep_id(zm.make_helix(99)[0], mixers=[None], n_neighbors=8, dask='local:2')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1
+    # A traceback of the one process, whose last line is the sentence.
+    assert len(lines) < 30
+    assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == [
+        "Traceback (most recent call last)",
+        "zmanifold._base.errors.InputError",
+    ]
+    assert lines[-1].endswith('work under if __name__ == "__main__":.')
+
+
+def test_without_keys_no_local_cluster_is_started(monkeypatch):
+    monkeypatch.setattr(workers, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs cryptography, .* pip install"):
+        zm.sweep_id(np.eye(40), mixers=[None], n_neighbors=3, dask="local:2")
+    workers.check_dask("tcp://127.0.0.1:8786")
 
 
 def test_two_clusters_beside_each_other():

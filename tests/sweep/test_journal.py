@@ -169,6 +169,7 @@ def test_a_journal_of_the_first_version_is_read(tmp_path):
     run(path)
     with sqlite3.connect(path) as database:
         database.execute("DROP TABLE failure")
+        database.execute("DROP TABLE writer")
         database.execute("PRAGMA user_version = 1")
     with Journal(path) as journal:
         assert len(journal.finished("array")) == 12
@@ -213,6 +214,29 @@ def test_cells_without_flags_are_kept_and_say_so(tmp_path, monkeypatch, lacking)
         "--out)"
     )
     assert sweep_figure(again).legends
+
+
+def test_a_journal_holds_the_version_and_refuses_others(tmp_path, monkeypatch):
+    path = tmp_path / "a.journal"
+    first = run(path, seeds=1)
+    with sqlite3.connect(path) as database:
+        found = database.execute("SELECT sweep, version FROM writer").fetchall()
+        assert found == [("array", zm.__version__)]
+        # As a journal of 0.1.0, which tells no version: its cells are read.
+        database.execute("DELETE FROM writer")
+    assert numbers(run(path, seeds=1)).equals(numbers(first))
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO writer VALUES ('array', '9.9.9')")
+    with pytest.raises(InputError, match=r"'array' of zmanifold 9\.9\.9, whose numbers may differ"):
+        run(path)
+    # Another sweep in the same file is none of that version.
+    run(path, Dataset(X, None, None, None, "other"), seeds=1)
+
+
+def test_each_cell_is_on_the_disk(tmp_path):
+    with Journal(tmp_path / "a.journal") as journal:
+        (level,) = journal._database.execute("PRAGMA synchronous").fetchone()
+    assert level == 3  # EXTRA: the file, and the folder in which SQLite's own journal was removed
 
 
 def test_two_processes_make_one_journal(tmp_path):
@@ -307,10 +331,10 @@ ENDLESS = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t)"
         (["UPDATE sweep SET settings = '\"x\"'"], "is damaged, it holds '\"x\"' instead"),
         (["UPDATE sweep SET settings = X'00'"], "is damaged"),
         (["UPDATE sweep SET settings = '{\"\\u000a\": 1}'"], r"holds 'digits' with \?=1, now None"),
-        (["PRAGMA user_version = -1"], "has version -1, this program reads up to 2"),
+        (["PRAGMA user_version = -1"], "has version -1, this program reads up to 3"),
         (["PRAGMA user_version = 1"], "is damaged, it holds other tables than those of version 1"),
-        (["DROP TABLE failure"], "other tables than those of version 2"),
-        (["CREATE INDEX mine ON cell (row)"], "other tables than those of version 2"),
+        (["DROP TABLE failure"], "other tables than those of version 3"),
+        (["CREATE INDEX mine ON cell (row)"], "other tables than those of version 3"),
         # Views and triggers, which would run when a cell is read or written.
         (["DROP TABLE cell", f"CREATE VIEW cell AS {ENDLESS} SELECT i key FROM t"], "other tables"),
         (["CREATE TRIGGER t AFTER INSERT ON cell BEGIN DELETE FROM cell; END"], "other tables"),
@@ -407,7 +431,7 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, sent):
 def test_a_full_disk_keeps_what_is_finished(tmp_path):
     """A limit on the size of files stands for a full disk: the journal cannot grow."""
     options = ["--neighbors", "8", "--n-samples", "300"]
-    limit = limited_files(28 * 1024)
+    limit = limited_files(36 * 1024)
     full = shell(*COMMAND, *options, "--out", tmp_path / "a.csv", preexec_fn=limit)
     _, error = full.communicate()
     assert full.returncode == 1

@@ -3,6 +3,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import torch
 import zmanifold as zm
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from zmanifold._base import provenance
 from zmanifold._base.errors import InputError
 from zmanifold.training import checkpoints, load_training, loop, train
 
@@ -90,6 +93,52 @@ def checkpoint(digits, tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
     train(digits[0], epochs=1, batch_size=50, checkpoint=path, progress=False)
     return path.read_bytes()
+
+
+def test_a_training_goes_on_in_its_own_version_alone(digits, checkpoint, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(checkpoint)
+    settings = {"batch_size": 50, "epochs": 1, "progress": False}
+    # A later version, as this one is to 0.1.0 and as it is not to 9.9.9.
+    monkeypatch.setattr(provenance, "version", lambda name: "9.9.9")
+    train(digits[0], checkpoint=path, resume=True, **settings)
+    monkeypatch.setattr(provenance, "_CONTINUED", frozenset())
+    with pytest.raises(InputError, match=r"model.safetensors' holds a training of zmanifold 0\.1"):
+        train(digits[0], checkpoint=path, resume=True, **settings)
+    # Any version's model can be used.
+    assert len(load_training(path).history) == 1
+
+
+def test_a_full_disk_is_one_sentence_and_the_last_epoch_is_safe(run, tmp_path, monkeypatch):
+    """A limit on the size of files stands for a full disk."""
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "digits", "--epochs", "2", "--batch-size", "64", "--n-train", "128",
+               "--out", "m.pt"]  # fmt: skip
+    save, limit = loop.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full_at_the_second(path, *given):
+        if path.exists():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limit[1]))
+        try:
+            save(path, *given)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save", full_at_the_second)
+        code, out, error = run(*command)
+    assert (code, out, error.count("\n")) == (1, "", 1)
+    assert re.fullmatch(
+        r"zmanifold: failed: the checkpoint 'm.pt' cannot be written \(.*\): the last finished "
+        r"epoch is safe, make room on the disk and go on; the same command with --resume goes "
+        r"on.\n",
+        error,
+    )
+    assert len(load_training(tmp_path / "m.pt").history) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+    code, _, error = run(*command, "--resume")
+    assert code == 0, error
+    assert len(load_training(tmp_path / "m.pt").history) == 2
 
 
 def test_what_a_file_holds(checkpoint, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import torch
 import zmanifold as zm
 from zmanifold._base.errors import InputError
-from zmanifold.training import load_training, loop, train
+from zmanifold.training import _pt, load_training, loop, train
 
 from trainings import content_of_0_1_0, same
 
@@ -141,7 +141,7 @@ def test_files_that_are_no_checkpoint(digits, checkpoint, tmp_path, monkeypatch,
             lambda content: content["optimizer"]["state"][1].update(momentum_buffer=torch.ones(2)),
             "its weight 1 is that of another network",
         ),
-        (lambda content: content["history"].append(content["history"][0]), "it has 2 epochs"),
+        (lambda content: content["history"].append(dict(content["history"][0])), "it has 2 epochs"),
     ],
 )
 def test_checkpoints_that_training_cannot_go_on_from(digits, checkpoint, tmp_path, change, message):
@@ -186,3 +186,43 @@ def test_it_is_read_and_goes_on_in_the_new_format(digits, tmp_path, monkeypatch)
     assert same(train(digits[0], checkpoint=path, resume=True, **settings), through)
     assert not path.read_bytes().startswith(b"PK")
     assert same(load_training(path), through)
+
+
+EMPTY = b"\x80\x02}"
+
+HANGING = {
+    # {t: 1} where t holds t' twice, which holds t'' twice, and so on: 2**60 steps to hash.
+    "duplicated": EMPTY + b")" + b"2\x86" * 60 + b"K\1s.",
+    "remembered": EMPTY + b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60)) + b"K\1s.",
+    "from a mark": EMPTY + b"()" + b"".join(b"q%c0(h%ch%ct" % (i, i, i) for i in range(60))
+    + b"K\1u.",
+    "three at a time": EMPTY + b")" + b"".join(
+        b"r%c\0\0\0j%c\0\0\0K\1\x87" % (i, i) for i in range(60)
+    ) + b"K\1s.",
+    "popped first": EMPTY + b")" + b"".join(
+        b"K\0000q%ch%c\x86" % (i, i) for i in range(60)
+    ) + b"K\1s.",
+    # Lists that an error would show: torch calls what is no function.
+    "lists in a message": b"\x80\x02]" + b"".join(b"q%c]h%cah%ca" % (i, i, i) for i in range(60))
+    + b")R.",
+    # The stack of the processor ends before that of Python.
+    "deep": EMPTY + b")" + b"\x85" * 10**6 + b"K\1s.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HANGING)
+def test_archives_that_take_for_ever_or_overrun_the_stack(tmp_path, name):
+    path = tmp_path / "model.pt"
+    path.write_bytes(zipped([("a/data.pkl", HANGING[name]), ("a/version", b"3\n")]))
+    said = r"model.pt is no whole checkpoint of this package \((a part comes twice|it is nested)"
+    with pytest.raises(InputError, match=said):
+        load_training(path)
+
+
+def test_the_depth_of_what_torch_writes(checkpoint):
+    with zipfile.ZipFile(io.BytesIO(checkpoint)) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".pkl"))
+        assert _pt._depth(archive.read(name)) == 8
+    # Texts may come twice, however long the list.
+    assert _pt._depth(pickle.dumps([{"a": 1, "b": (2, "a")}] + [{"a": i} for i in range(5000)],
+                                   protocol=2)) == 3  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,9 +13,20 @@ from typing import Any
 
 from zmanifold._base.errors import InputError, unknown_name
 
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # On Windows nothing is locked, and nothing removed.
+    LOCK_EX = LOCK_NB = 0
+
+    def flock(handle: int, how: int) -> None:
+        """Refuse, as a file system without locks does."""
+        raise OSError(f"no locks here for {handle}, {how}")
+
+
 __all__ = [
     "check_output",
     "check_outputs",
+    "expanded",
     "journal_of",
     "sidecar_of",
     "write_atomically",
@@ -21,7 +34,30 @@ __all__ = [
 ]
 
 _TABLE_ENDINGS = (".parquet", ".csv")
+# Before the ending of a temporary file, so that no file of a user is taken for one.
+_PART = ".zmanifold-part"
+
 _FIGURE_ENDINGS = (".png", ".svg", ".pdf")
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose first part ~ or ~user stands for a home folder, as in a shell.
+
+    A shell expands neither --out=~/run.csv nor what stands between quotes. Where there is no such
+    user the path stays as it is.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zmanifold._base.files import expanded
+    >>> expanded("~/run.csv") == Path.home() / "run.csv"
+    True
+    """
+    given = Path(path)
+    try:
+        return given.expanduser()
+    except RuntimeError:
+        return given
 
 
 def sidecar_of(path: Path) -> Path:
@@ -87,7 +123,11 @@ def check_output(
     """
     if path.suffix.lower() not in endings:
         raise unknown_name("ending of the output", path.suffix or path.name, endings)
-    folder = path.parent
+    try:
+        folder = (path.resolve() if path.is_symlink() else path).parent
+    except RuntimeError:
+        said = f"the output {str(path)!r} is a link that leads back to itself: give another name."
+        raise InputError(said) from None
     if not folder.is_dir():
         raise InputError(f"the output folder {str(folder)!r} does not exist: make it first.")
     try:
@@ -101,7 +141,9 @@ def check_output(
         ) from None
     if path.is_dir():
         raise InputError(f"the output {str(path)!r} is a folder: give a file name.")
-    if exists and any(path.samefile(source) for source in inputs if Path(source).exists()):
+    if exists and not path.is_file():
+        raise InputError(f"the output {str(path)!r} is no regular file: give another name.")
+    if exists and any(path.samefile(given) for given in map(expanded, inputs) if given.exists()):
         raise InputError(f"the output {str(path)!r} is an input, too: give another name.")
     if exists and not overwrite:
         remedy = "--resume to go on, --overwrite to begin anew" if resumable else "--overwrite"
@@ -172,7 +214,11 @@ def check_outputs(
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the folder of `path`, then rename it to `path`.
+    """Let `write` fill a temporary file beside `path`, then rename it to `path`.
+
+    When this function returns, the file and its name are on the disk. A symbolic link stays one:
+    the file that it names is written. Temporary files of the same output, left by processes that
+    were killed, are removed.
 
     Parameters
     ----------
@@ -180,6 +226,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         The output file. It is replaced if it exists.
     write : callable
         Takes the path of the temporary file, which has the same ending.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. The file of before remains.
 
     Examples
     --------
@@ -191,22 +242,66 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
+    place = path.resolve() if path.is_symlink() else path
     # File names have at most 255 bytes. 50 characters take at most 200 of them in UTF-8, which
-    # leaves room for the two marks, the 8 random characters and the ending.
-    prefix = f".{path.stem[:50]}-"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    # leaves room for the marks, the 8 random characters and the ending.
+    prefix, suffix = f".{path.stem[:50]}-", f"{_PART}{path.suffix}"
+    _remove_abandoned(place.parent, prefix, suffix)
+    handle, temporary = _locked_file(place.parent, prefix, suffix)
     try:
         write(temporary)
         umask = os.umask(0)
         os.umask(umask)
         # mkstemp makes files that only their owner can read; results get the usual permissions.
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except BaseException:
+        os.fsync(handle)
+        temporary.replace(place)
+        _sync_folder(place.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # The name that the user knows, not that of the temporary file.
+            error.filename = str(path)
         raise
+    finally:
+        os.close(handle)
+
+
+def _locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
+    """Make a temporary file, locked while its handle is open, whatever ends the process."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
+        # Some network file systems have no locks. There nothing is removed either.
+        with contextlib.suppress(OSError):
+            flock(handle, LOCK_EX | LOCK_NB)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        # Another process took the file for an abandoned one before it was locked.
+        os.close(handle)
+
+
+def _remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove temporary files of this output that no living process has locked."""
+    pattern = re.compile(re.escape(prefix) + "[a-z0-9_]{8}" + re.escape(suffix))
+    for path in folder.iterdir():
+        if pattern.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    flock(handle, LOCK_EX | LOCK_NB)
+                    path.unlink()
+                finally:
+                    os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Not every file system can; a renamed file is whole in any case.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -221,4 +316,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     ...     write_json(Path(folder, "a.json"), {"seed": 0})
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    # A name that is not UTF-8 has lone surrogates: written as JSON's own escapes, \udce9.
+    encoded = text.encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(encoded))

@@ -6,12 +6,15 @@ folder for it can be written to.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, no_type_check
 
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
+
+from zmanifold._base._code_cache import CodeCache
 
 __all__ = [
     "CACHE_LINE",
@@ -46,11 +49,11 @@ def kernel(*fastmath: str) -> Callable[[Any], Any]:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
 
     def decorate(function: Any) -> Any:
-        try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError:
-            # numba finds no folder to write compiled code to: each process compiles anew.
-            return njit(**options)(function)
+        compiled: Any = njit(**options)(function)
+        # Where numba finds no folder to write compiled code to, each process compiles anew.
+        with contextlib.suppress(RuntimeError):
+            compiled._cache = CodeCache(function, sorted(fastmath))
+        return compiled
 
     return decorate
 

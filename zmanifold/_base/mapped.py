@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -9,7 +10,10 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Place", "is_mapped"]
+__all__ = ["MappedFile", "Place", "is_mapped"]
+
+# The parts of a file that another process compares, spread evenly over it: 1,024 pages of 4 KiB.
+_PARTS, _PART = 1024, 4096
 
 
 def is_mapped(X: object) -> TypeGuard[np.memmap[Any, Any]]:
@@ -27,6 +31,56 @@ def is_mapped(X: object) -> TypeGuard[np.memmap[Any, Any]]:
 
 
 @dataclass(frozen=True)
+class MappedFile:
+    """The state of a file when it was mapped, by which a later change is seen.
+
+    Values of a mapped file are read when they are used. One that was overwritten gives others, and
+    one that was cut short ends the process by SIGBUS.
+
+    Attributes
+    ----------
+    path : str
+        The absolute path.
+    n_bytes, modified : int
+        Its size, and the time of its last change in nanoseconds.
+    """
+
+    path: str
+    n_bytes: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> MappedFile:
+        """Return the present state of a file.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from zmanifold._base.mapped import MappedFile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "x.npy")
+        ...     _ = path.write_bytes(bytes(8))
+        ...     MappedFile.of(path).check()
+        """
+        path = Path(path).resolve()
+        status = path.stat()
+        return cls(str(path), status.st_size, status.st_mtime_ns)
+
+    def check(self) -> None:
+        """Raise OSError if the file was changed or removed since."""
+        try:
+            same = MappedFile.of(self.path) == self
+        except OSError:
+            same = False
+        if not same:
+            raise OSError(
+                f"{self.path!r} has changed while its values were read: restore the file, or begin "
+                "anew with another output."
+            )
+
+
+@dataclass(frozen=True)
 class Place:
     """The place of a memory-mapped array in its file, sent to another process instead of values.
 
@@ -36,6 +90,8 @@ class Place:
         The absolute path of the file.
     n_bytes : int
         The file's size.
+    digest : str
+        The hash of parts of the file.
     dtype : str
         The array's type, as NumPy writes it.
     offset : int
@@ -46,6 +102,7 @@ class Place:
 
     path: str
     n_bytes: int
+    digest: str
     dtype: str
     offset: int
     shape: tuple[int, ...]
@@ -75,6 +132,7 @@ class Place:
         return cls(
             str(path),
             path.stat().st_size,
+            _digest(path),
             array.dtype.str,
             whole.offset + array.ctypes.data - whole.ctypes.data,
             array.shape,
@@ -87,13 +145,30 @@ class Place:
         Raises
         ------
         OSError
-            If the file is missing or has another size.
+            If the file is missing, or has another size or other values.
         """
-        found = Path(self.path).stat().st_size
+        path = Path(self.path)
+        found = path.stat().st_size
         if found != self.n_bytes:
             raise OSError(
-                f"{self.path} has {found} bytes here but {self.n_bytes} where the sweep began: "
+                f"{self.path!r} has {found} bytes here but {self.n_bytes} where the sweep began: "
                 "give all workers the same file."
+            )
+        if _digest(path) != self.digest:
+            raise OSError(
+                f"{self.path!r} has other values here than where the sweep began: give all workers "
+                "the same file."
             )
         content = np.memmap(self.path, np.uint8, "r")
         return np.ndarray(self.shape, self.dtype, content, self.offset, self.strides)
+
+
+def _digest(path: Path) -> str:
+    """Hash evenly spaced parts of a file, the first and the last among them."""
+    last = max(0, path.stat().st_size - _PART)
+    content = hashlib.sha256()
+    with path.open("rb") as file:
+        for start in sorted({last * i // (_PARTS - 1) for i in range(_PARTS)}):
+            file.seek(start)
+            content.update(file.read(_PART))
+    return content.hexdigest()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import math
-import re
 import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError
+from zmanifold._base.free_memory import free_memory, taken_memory
 
 __all__ = ["Room", "holds", "return_freed_memory", "streaming_memory", "working_memory"]
 
@@ -64,7 +63,7 @@ def working_memory(memory_limit: int | None, device: torch.device) -> int:
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             return int(free) // 4
-        return max(2**20, min(_MOST_MEMORY, _free_memory() // 4))
+        return max(2**20, min(_MOST_MEMORY, free_memory() // 4))
     limit = check_count("memory_limit", memory_limit)
     if limit < 2**20:
         raise InputError(
@@ -78,7 +77,7 @@ def holds(n_bytes: int, memory_limit: int | None) -> bool:
 
     They are kept if they fit into the user's limit or, without one, into half of the free memory.
     """
-    return n_bytes <= (_free_memory() // 2 if memory_limit is None else memory_limit)
+    return n_bytes <= (free_memory() // 2 if memory_limit is None else memory_limit)
 
 
 def streaming_memory(memory_limit: int | None, kept: int = 0) -> int:
@@ -105,9 +104,9 @@ def streaming_memory(memory_limit: int | None, kept: int = 0) -> int:
         If less than 64 MiB is left.
     """
     if memory_limit is None:
-        return max(_LEAST_STREAMING, min(_MOST_MEMORY, _free_memory() // 2))
-    taken = _status("/proc/self/status", r"^RssAnon: *(\d+) kB")
-    taken = kept + _RESERVE + (1024 * int(taken) if math.isfinite(taken) else _RESERVE)
+        return max(_LEAST_STREAMING, min(_MOST_MEMORY, free_memory() // 2))
+    taken = taken_memory()
+    taken = kept + _RESERVE + (int(taken) if math.isfinite(taken) else _RESERVE)
     left = check_count("memory_limit", memory_limit) - taken
     if left < _LEAST_STREAMING:
         least = math.ceil((taken + _LEAST_STREAMING) / 2**20)
@@ -116,32 +115,6 @@ def streaming_memory(memory_limit: int | None, kept: int = 0) -> int:
             f"allow at least {least} MiB."
         )
     return left
-
-
-def _status(path: str, pattern: str) -> float:
-    """Return a number from a status file of Linux; infinity if the file or the number is absent."""
-    try:
-        found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return int(found[1]) if found else math.inf
-
-
-def _free_memory() -> int:
-    """Return the bytes that this process can take without swapping or its container's limit.
-
-    Systems other than Linux have no such file. There the result is 2 GiB, which makes the default
-    working memory, a quarter, 512 MiB.
-    """
-    free = 1024 * _status("/proc/meminfo", r"^MemAvailable: *(\d+) kB")
-    group = "/sys/fs/cgroup/memory"
-    limit = _status(f"{group}.max", r"^(\d+)")
-    if math.isfinite(limit):
-        used = _status(f"{group}.current", r"^(\d+)")
-        cached = _status(f"{group}.stat", r"^inactive_file (\d+)")
-        used -= cached if math.isfinite(cached) else 0
-        free = min(free, limit - used if math.isfinite(used) else limit)
-    return max(0, int(free)) if math.isfinite(free) else 2**31
 
 
 # The working memory is not halved below this, 8 MiB: that is a twentieth of what compiled code and

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["listed", "readable"]
+__all__ = ["encodable", "listed", "readable"]
 
 
 def readable(name: str) -> str:
@@ -22,6 +22,18 @@ def readable(name: str) -> str:
     if name.isprintable():
         return name
     return "".join(c if c.isprintable() else _escaped(c) for c in name)
+
+
+def encodable(name: str) -> str:
+    r"""Escape the bytes of a file's name that are not UTF-8, which no table can hold.
+
+    Examples
+    --------
+    >>> from zmanifold._base.naming import encodable
+    >>> print(encodable("donn\udce9es"))
+    donn\xe9es
+    """
+    return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in name)
 
 
 def _escaped(character: str) -> str:

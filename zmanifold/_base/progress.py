@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+from zmanifold._base.naming import readable
 
 __all__ = ["progress_bar"]
 
@@ -31,11 +34,16 @@ def progress_bar(wanted: bool, total: int, name: str) -> Iterator[Callable[..., 
     )
 
     console = Console(stderr=True)
+    if console.is_jupyter and find_spec("ipywidgets") is None:
+        # There rich would show a warning and no bar. A notebook shows a text that begins with a
+        # carriage return in the place of the last one, as a terminal does.
+        console = Console(stderr=True, force_jupyter=False, force_terminal=True, width=80)
     if not wanted or not (console.is_terminal or console.is_jupyter):
         yield lambda steps=1: None
         return
     columns = (
-        TextColumn("{task.description}"),
+        # Without markup, which a name could hold.
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -43,5 +51,5 @@ def progress_bar(wanted: bool, total: int, name: str) -> Iterator[Callable[..., 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(name, total=total)
+        task = bar.add_task(readable(name), total=total)
         yield lambda steps=1: bar.advance(task, steps)

@@ -1,17 +1,47 @@
-"""The software and hardware that a result was computed with."""
+"""The software and hardware that a result was computed with, and what may be gone on with."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-__all__ = ["device_name", "environment"]
+from zmanifold._base.errors import InputError, shown
+
+__all__ = ["check_same_version", "device_name", "environment"]
 
 _PACKAGES = ("zmanifold", "torch", "numpy", "scipy", "scikit-learn", "pandas")
+
+
+# Versions whose unfinished results this one goes on with. Journals of 0.1.0 do not tell theirs.
+_CONTINUED = frozenset({"0.1.0"})
+
+
+def check_same_version(what: str, found: Iterable[str]) -> None:
+    """Raise InputError if a result was begun with a version whose numbers may differ.
+
+    Parameters
+    ----------
+    what : str
+        The file, and what it holds.
+    found : iterable of str
+        The versions that wrote to it.
+
+    Examples
+    --------
+    >>> from zmanifold._base.provenance import check_same_version
+    >>> check_same_version("the journal 'run.journal' holds cells", ["0.1.0"])
+    """
+    own = version("zmanifold")
+    if others := sorted({*found} - {own} - _CONTINUED):
+        raise InputError(
+            f"{what} of zmanifold {shown(', '.join(others), 80)}, whose numbers may differ from "
+            f"those of {own}: go on with that version, or write to another name."
+        )
 
 
 def device_name(device: torch.device) -> str:

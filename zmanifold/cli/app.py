@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
@@ -14,7 +15,13 @@ from zmanifold.cli.datasets import datasets
 from zmanifold.cli.estimators import estimators
 from zmanifold.cli.measures import measures
 from zmanifold.cli.mixers import mixers
-from zmanifold.cli.printing import complain
+from zmanifold.cli.printing import (
+    READER_GONE,
+    complain,
+    print_line,
+    reader_is_gone,
+    standing_streams,
+)
 from zmanifold.cli.sweep_id import sweep_id
 from zmanifold.cli.train import train
 from zmanifold.cli.vicinity import vicinity
@@ -53,10 +60,15 @@ def main() -> NoReturn:
     """Run the command line; errors are one line on stderr.
 
     Exit status: 0 for success, 2 for wrong use, 1 for a failure, 130 after Ctrl-C, 143 after
-    SIGTERM, which ends a run as Ctrl-C does.
+    SIGTERM, which ends a run as Ctrl-C does, 141 if the reader of a pipe is gone.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_run(sys.argv[1:]))
+    # SIGBUS, of a mapped file that is cut short while it is read, would end the process unsaid.
+    if sys.stderr is not None:
+        faulthandler.enable(sys.stderr)
+    with standing_streams():
+        code = _run(sys.argv[1:])
+    sys.exit(code)
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -70,7 +82,7 @@ def _root(
     if version:
         import zmanifold
 
-        typer.echo(f"zmanifold {zmanifold.__version__}")
+        print_line(f"zmanifold {zmanifold.__version__}")
         raise typer.Exit
 
 
@@ -80,6 +92,8 @@ def _run(arguments: list[str]) -> int:
     except InputError as error:
         return complain(str(error), 2).exit_code
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            return READER_GONE  # of a help text
         if hasattr(error, "format_message"):
             return complain(_misuse(error), getattr(error, "exit_code", 2)).exit_code
         if notes := _notes(error):

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from zmanifold._base.errors import InputError
+from zmanifold._base.files import expanded
 from zmanifold._base.registry import Info
 from zmanifold._base.specs import MOST_VALUES, read_range
 
@@ -27,6 +28,7 @@ __all__ = [
     "NMix",
     "Overwrite",
     "Resize",
+    "home",
     "named",
     "parse_bytes",
     "parse_gammas",
@@ -67,6 +69,19 @@ Resize = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def home(path: Path | None) -> Path | None:
+    """Put the home folder for ~, which a shell leaves in --out=~/run.csv: a callback of options.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zmanifold.cli.options import home
+    >>> home(Path("~/run.csv")) == Path.home() / "run.csv"
+    True
+    """
+    return None if path is None else expanded(path)
 
 
 def named(available: Callable[[], Iterable[Info]]) -> str:

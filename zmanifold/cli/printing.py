@@ -1,18 +1,103 @@
-"""Printing of tables to a terminal or a pipe, and of messages to stderr."""
+"""Printing of tables to a terminal or a pipe, and of messages to stderr.
+
+Names of files, columns and classes come from anywhere: none reaches a terminal before `readable`
+has escaped what would steer it. Files are written before anything is printed, and what cannot be
+printed is said on stderr.
+"""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import errno
+import io
+import os
+import select
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from zmanifold._base.errors import InputError
+from zmanifold._base.naming import readable
+
 if TYPE_CHECKING:
     from zmanifold.datasets import Dataset, Reading
 
-__all__ = ["complain", "noted", "print_frame", "print_readings", "print_registry", "print_written"]
+__all__ = [
+    "READER_GONE",
+    "check_shown",
+    "complain",
+    "noted",
+    "print_frame",
+    "print_line",
+    "print_readings",
+    "print_registry",
+    "print_written",
+    "reader_is_gone",
+    "say",
+    "standing_streams",
+]
+
+# The exit status of a program that SIGPIPE (13) ends: 128 + 13.
+READER_GONE = 141
+
+# What help texts and tables hold beyond ASCII, for streams whose encoding lacks it.
+_SPELLED = {"ζ": "zeta", "γ": "gamma", "α": "alpha", "×": "x", "…": "..."}
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """Spell what a stream's encoding lacks: a letter by its name, all else by its number."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    spelled = (_SPELLED.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking)
+    return "".join(spelled), error.end
+
+
+@contextlib.contextmanager
+def standing_streams() -> Iterator[None]:
+    """Let a program print whatever stdout and stderr are: of any encoding, closed, full.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.printing import standing_streams
+    >>> with standing_streams():
+    ...     print("ζ-mixup")
+    ζ-mixup
+    """
+    codecs.register_error("zmanifold.spelled", _spell)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="zmanifold.spelled")
+    # The next file that is opened would take the number of a closed stream, and get its text.
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    try:
+        yield
+    finally:
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except (OSError, ValueError):
+                # The interpreter flushes once more at its end, and would report the same.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def say(message: str) -> None:
+    r"""Write a message on stderr, as one line and with nothing that steers a terminal.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.printing import say
+    >>> say("reading \x1b]0;title")
+    """
+    # Where stderr is closed or full nobody reads it.
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(readable(" ".join(message.split())), err=True)
 
 
 def complain(message: str, code: int) -> typer.Exit:
@@ -25,7 +110,7 @@ def complain(message: str, code: int) -> typer.Exit:
     2
     """
     if message:
-        typer.echo(f"zmanifold: {' '.join(message.split())}", err=True)
+        say(f"zmanifold: {message}")
     return typer.Exit(code)
 
 
@@ -39,7 +124,11 @@ def print_written(*paths: Path | None, err: bool = True) -> None:
     >>> print_written(None, Path("no-such-file.csv"))
     """
     if written := [str(path) for path in paths if path is not None and path.exists()]:
-        typer.echo(f"wrote {', '.join(written)}", err=err)
+        said = f"wrote {', '.join(written)}"
+        if err:
+            say(said)
+        else:
+            print_line(said, kept=paths[0])
 
 
 def noted(data: Iterable[Dataset], readings: list[Reading | None]) -> Iterator[Dataset]:
@@ -68,7 +157,7 @@ def print_readings(readings: Iterable[Reading | None]) -> None:
     """
     for reading in dict.fromkeys(readings):
         if reading is not None:
-            typer.echo(str(reading), err=True)
+            say(str(reading))
 
 
 def print_registry(entries: Iterable[Any]) -> None:
@@ -100,8 +189,46 @@ def print_registry(entries: Iterable[Any]) -> None:
     print_frame(pd.DataFrame(rows, columns=columns))
 
 
-def print_frame(frame: Any) -> None:
-    """Print a table: drawn on a terminal, as CSV in a pipe.
+def reader_is_gone() -> bool:
+    """Tell whether stdout is a pipe whose reader has closed it.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.printing import reader_is_gone
+    >>> reader_is_gone()
+    False
+    """
+    polled = select.poll()
+    polled.register(1, 0)
+    return any(event & select.POLLERR for _, event in polled.poll(0))
+
+
+def check_shown(*outputs: Path | None) -> None:
+    """Raise InputError if stdout is closed and no file is named that would hold the result.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.printing import check_shown
+    >>> check_shown(None)
+    """
+    if sys.stdout is None and not any(outputs):
+        raise InputError("stdout is closed and no file holds the result: name one with --out.")
+
+
+def print_line(text: str, *, kept: Path | None = None) -> None:
+    """Print a line on stdout; `kept` is the file that holds what it says.
+
+    Examples
+    --------
+    >>> from zmanifold.cli.printing import print_line
+    >>> print_line("accuracy 0.9500")
+    accuracy 0.9500
+    """
+    _print(lambda: typer.echo(readable(text)), kept)
+
+
+def print_frame(frame: Any, *, kept: Path | None = None) -> None:
+    """Print a table: drawn on a terminal, as CSV in a pipe; `kept` is the file that holds it.
 
     Examples
     --------
@@ -111,20 +238,80 @@ def print_frame(frame: Any) -> None:
     name,here
     digits,yes
     """
-    if not sys.stdout.isatty():
-        typer.echo(frame.to_csv(index=False), nl=False)
-        return
+    if sys.stdout is not None and sys.stdout.isatty():
+        _print(lambda: _draw(frame), kept)
+    else:
+        _print(lambda: typer.echo(frame.to_csv(index=False), nl=False), kept)
+
+
+def _print(write: Callable[[], object], kept: Path | None) -> None:
+    """Print, or say on stderr why not; what no file holds is lost, which is a failure."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "stdout is closed")
+        write()
+    except BrokenPipeError:
+        # A reader that has seen enough, `head` say, is no fault to be told.
+        if kept is None:
+            raise typer.Exit(READER_GONE) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        if kept is None:
+            raise complain(f"failed: the result cannot be printed ({reason}).", 1) from None
+        say(f"zmanifold: stdout cannot be written ({reason}): {kept} holds the result.")
+
+
+def _draw(frame: Any) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    console = Console()
     # A terminal is narrow: a column with the same value in all rows is moved to the caption.
     alike = [c for c in frame.columns if len(frame) > 1 and frame[c].nunique(dropna=False) == 1]
     shown = frame.drop(columns=alike)
-    caption = ", ".join(f"{c} {_cell(frame[c].iloc[0])}" for c in alike if frame[c].notna().all())
-    table = Table(*map(str, shown.columns), caption=caption or None)
-    for row in shown.itertuples(index=False):
-        table.add_row(*map(_cell, row))
-    Console().print(table)
+    said = [f"{c} {_cell(frame[c].iloc[0])}" for c in alike if frame[c].notna().all()]
+    # Each column with its heading, which may break after an underscore.
+    columns = [
+        [readable(str(name)).replace("_", "_\n"), *(readable(_cell(v)) for v in shown[name])]
+        for name in shown.columns
+    ]
+    widths = _widths(columns, console.width)
+    if left := list(map(str, shown.columns[len(widths) :])):
+        said.append(f"left out, too wide here: {', '.join(left)}")
+    # A Text has no markup: [bold] and :smile: of a name stay what they are.
+    caption = Text(readable(", ".join(said))) if said else None
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, caption=caption)
+    table.caption_justify = "left"
+    for (heading, *_), width in zip(columns, widths, strict=False):
+        table.add_column(Text(heading), width=width, overflow="fold")
+    for row in list(zip(*columns[: len(widths)], strict=True))[1:]:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _widths(columns: list[list[str]], most: int) -> list[int]:
+    """Return the widths of the columns that fit beside each other, with a space between two.
+
+    Texts may break between words, and within words of more than 20 characters; numbers nowhere.
+    """
+    from rich.cells import cell_len
+
+    words = [[word for text in cells for word in text.split()] for cells in columns]
+    widths = [max((min(cell_len(word), 20) for word in found), default=1) for found in words]
+    while len(widths) > 1 and sum(widths) + len(widths) - 1 > most:
+        widths.pop()
+    widths[0] = min(widths[0], most)
+    lines = [[cell_len(line) for text in cells for line in text.split("\n")] for cells in columns]
+    lacking = [max(lengths) - width for lengths, width in zip(lines, widths, strict=False)]
+    for _ in range(most - sum(widths) - len(widths) + 1):
+        # The next character goes to the column that lacks most.
+        if (largest := max(lacking)) <= 0:
+            break
+        column = lacking.index(largest)
+        widths[column] += 1
+        lacking[column] -= 1
+    return widths
 
 
 def _cell(value: Any) -> str:

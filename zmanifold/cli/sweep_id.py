@@ -21,6 +21,7 @@ from zmanifold.cli.options import (
     NMix,
     Overwrite,
     Resize,
+    home,
     named,
     parse_bytes,
     parse_gammas,
@@ -28,7 +29,15 @@ from zmanifold.cli.options import (
     reading_options,
     resumable,
 )
-from zmanifold.cli.printing import complain, noted, print_frame, print_readings, print_written
+from zmanifold.cli.printing import (
+    check_shown,
+    complain,
+    noted,
+    print_frame,
+    print_readings,
+    print_written,
+    say,
+)
 from zmanifold.dimension import registry as estimators
 from zmanifold.mixers import registry as mixers
 
@@ -76,13 +85,20 @@ _DataSeed = Annotated[
 _Method = Annotated[str, typer.Option(help="exact, or approximate, with its recall measured.")]
 _Dask = Annotated[
     str | None,
-    typer.Option(help="Compute on a Dask cluster: tcp://HOST:PORT, or local:N for N workers."),
+    typer.Option(
+        help="Compute on a Dask cluster: local:N for N workers here, or tcp://HOST:PORT, which "
+        "trusts all who reach its port."
+    ),
 ]
 _Out = Annotated[
     Path | None,
-    typer.Option(help="Write the table (.parquet or .csv) and its settings (.json)."),
+    typer.Option(
+        callback=home, help="Write the table (.parquet or .csv) and its settings (.json)."
+    ),
 ]
-_Plot = Annotated[Path | None, typer.Option(help="Draw local ID against γ (.png, .svg or .pdf).")]
+_Plot = Annotated[
+    Path | None, typer.Option(callback=home, help="Draw local ID against γ (.png, .svg or .pdf).")
+]
 _Resume = Annotated[
     bool, typer.Option("--resume", help="Resume an interrupted run from the journal beside --out.")
 ]
@@ -143,8 +159,9 @@ def sweep_id(
 
     from zmanifold.datasets import load_dataset
     from zmanifold.mixers import mixers_from_specs
-    from zmanifold.sweep import JournalLost, sweep_many
+    from zmanifold.sweep import JournalLost, PlotFailed, sweep_many
 
+    check_shown(out, plot)
     chosen = mixers_from_specs(mixer, gammas=gammas, alpha=alpha, n_mix=n_mix)
     reading = reading_options(label_column, features, x, y, header, resize)
     load = partial(
@@ -153,6 +170,7 @@ def sweep_id(
     # load_dataset itself refuses an unknown split, and suggests a similar one.
     loaded = (load(name, split=split) for name in datasets)  # type: ignore[arg-type, call-arg]
     readings: list[Reading | None] = []
+    undrawn: PlotFailed | None = None
     with resumable(out, "keeps what is finished", ".journal"):
         try:
             results = sweep_many(
@@ -174,11 +192,15 @@ def sweep_id(
                 overwrite=overwrite,
                 dask=dask,
             )
+        except PlotFailed as failed:
+            results, undrawn = failed.results, failed
         except JournalLost as lost:
             print_frame(lost.to_frame())
             said = f"failed: {lost}: its finished cells go to the output."
             raise complain(said, 1) from None
-    _print_results(results, out, plot)
+    _print_results(results, out, plot if undrawn is None else None)
+    if undrawn is not None:
+        raise complain(f"failed: {undrawn}.", 1)
 
 
 def _print_results(results: list[SweepResult], out: Path | None, plot: Path | None) -> None:
@@ -186,13 +208,13 @@ def _print_results(results: list[SweepResult], out: Path | None, plot: Path | No
     from zmanifold.sweep import failed_cells, flagged_cells, joint_table, measured_recall
 
     sidecar = None if out is None else sidecar_of(out)
+    if results[0].settings["neighbors_method"] == "approximate":
+        say(measured_recall(results))
     if out is None and any(result.rows for result in results):
         print_frame(joint_table(results))
     print_written(out, sidecar, plot, err=out is None)
-    if results[0].settings["neighbors_method"] == "approximate":
-        typer.echo(measured_recall(results), err=True)
     for sentence in flagged_cells(results):
-        typer.echo(sentence, err=True)
+        say(sentence)
     if any(result.failures for result in results):
         remedy = (
             "give --out, and --resume runs just those"

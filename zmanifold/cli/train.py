@@ -21,11 +21,12 @@ from zmanifold.cli.options import (
     NMix,
     Overwrite,
     Resize,
+    home,
     named,
     reading_options,
     resumable,
 )
-from zmanifold.cli.printing import print_readings, print_written
+from zmanifold.cli.printing import check_shown, print_line, print_readings, print_written
 from zmanifold.mixers import registry as mixers
 
 __all__ = ["train"]
@@ -59,8 +60,9 @@ _Seed = Annotated[
 _Out = Annotated[
     Path | None,
     typer.Option(
+        callback=home,
         help="Write the model after each epoch (.safetensors, or .pt in the same format), and "
-        "its history (.json)."
+        "its history (.json).",
     ),
 ]
 _Resume = Annotated[
@@ -112,6 +114,7 @@ def train(
     from zmanifold.datasets import train_test
     from zmanifold.mixers import mixers_from_specs
 
+    check_shown(out)
     check_outputs(
         out, (".safetensors", ".pt"), overwrite=overwrite, resume=resume, what="the model"
     )
@@ -143,10 +146,12 @@ def train(
             resume=resume,
             started=partial(print_readings, [training.read, test.read]),
         )
-    accuracy = done.history[-1]["test_accuracy"]
+        accuracy, n_test = done.history[-1]["test_accuracy"], len(test.points)
+        sidecar = None if out is None else sidecar_of(out)
+        if sidecar is not None:
+            content = {"accuracy": accuracy, "n_test": n_test, **done.settings}
+            write_json(sidecar, content | {"history": list(done.history)})
     seconds = sum(row["seconds"] for row in done.history)
-    typer.echo(f"accuracy {accuracy:.4f} on {len(test.points)} test samples after {seconds:.1f} s")
-    if out is not None:
-        content = {"accuracy": accuracy, "n_test": len(test.points), **done.settings}
-        write_json(sidecar_of(out), content | {"history": list(done.history)})
-        print_written(out, sidecar_of(out))
+    said = f"accuracy {accuracy:.4f} on {n_test} test samples after {seconds:.1f} s"
+    print_line(said, kept=sidecar)
+    print_written(out, sidecar)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,11 +21,18 @@ from zmanifold.cli.options import (
     MemoryLimit,
     Overwrite,
     Resize,
+    home,
     parse_bytes,
     parse_integers,
     reading_options,
 )
-from zmanifold.cli.printing import print_frame, print_readings, print_written
+from zmanifold.cli.printing import (
+    check_shown,
+    complain,
+    print_frame,
+    print_readings,
+    print_written,
+)
 
 __all__ = ["vicinity"]
 
@@ -37,11 +46,15 @@ _K = Annotated[str, typer.Option(help="Neighbourhood sizes, K,K,...")]
 _Metric = Annotated[str, typer.Option(help="euclidean or cosine.")]
 _Out = Annotated[
     Path | None,
-    typer.Option(help="Write one row a test sample (.parquet or .csv) and settings (.json)."),
+    typer.Option(
+        callback=home, help="Write one row a test sample (.parquet or .csv) and settings (.json)."
+    ),
 ]
 _Embed = Annotated[
     Path | None,
-    typer.Option(help="Draw a t-SNE of both sets (.png, .svg or .pdf); needs openTSNE."),
+    typer.Option(
+        callback=home, help="Draw a t-SNE of both sets (.png, .svg or .pdf); needs openTSNE."
+    ),
 ]
 _Lines = Annotated[
     bool, typer.Option("--lines", help="Draw lines to the neighbours in the picture of --embed.")
@@ -89,6 +102,7 @@ def vicinity(
     from zmanifold._base.files import check_outputs, sidecar_of
     from zmanifold.datasets import comparable_labels, has_splits, load_dataset
 
+    check_shown(out, embed)
     if lines and embed is None:
         raise InputError("--lines goes with --embed: name the picture.")
     check_outputs(out, figure=embed, overwrite=overwrite, inputs=[train, test])
@@ -100,8 +114,10 @@ def vicinity(
 
     from zmanifold.measures import check_embeddable
     from zmanifold.measures import vicinity as measure
+    from zmanifold.plotting import check_colors
 
     if embed is not None:
+        check_colors(train_y)
         check_embeddable(
             train_set.points,
             test_set.points,
@@ -118,15 +134,31 @@ def vicinity(
         memory_limit=limit,
     )
     print_readings([train_set.read, test_set.read])
+    sets = {"train": train_set, "test": test_set}
+    result.settings["read"] = {name: one.read_as_dict() for name, one in sets.items()}
+    failures: dict[Path, str] = {}
     if out is not None:
-        sets = {"train": train_set, "test": test_set}
-        result.settings["read"] = {name: one.read_as_dict() for name, one in sets.items()}
-        result.save(out, train=train_set.name, test=test_set.name)
+        with _noted(failures, out):
+            result.save(out, train=train_set.name, test=test_set.name)
     if embed is not None:
         drawn = train_set.points, train_y, test_set.points, test_y
-        _draw(embed, *drawn, metric=metric, neighbors=result.indices if lines else None)
-    print_frame(result.summary())
-    print_written(out, None if out is None else sidecar_of(out), embed)
+        with _noted(failures, embed):
+            _draw(embed, *drawn, metric=metric, neighbors=result.indices if lines else None)
+    sidecar = None if out is None or out in failures else sidecar_of(out)
+    print_frame(result.summary(), kept=sidecar)
+    print_written(*(path for path in (out, sidecar, embed) if path not in failures))
+    if failures:
+        raise complain(f"failed: {'; '.join(failures.values())}, all else is whole.", 1)
+
+
+@contextlib.contextmanager
+def _noted(failures: dict[Path, str], path: Path) -> Iterator[None]:
+    """Note why an output failed, so that the others are written and printed all the same."""
+    try:
+        yield
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        failures[path] = f"{str(path)!r} cannot be written ({reason.rstrip('.')})"
 
 
 def _draw(

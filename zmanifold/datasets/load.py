@@ -14,6 +14,7 @@ import numpy as np
 from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError, unknown_name
+from zmanifold._base.files import expanded
 from zmanifold._base.naming import readable
 from zmanifold.datasets._axes import as_flat
 from zmanifold.datasets._classes import as_classes
@@ -215,16 +216,8 @@ def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
     """
     # A folder without permission to read is refused when it is loaded.
     with contextlib.suppress(OSError):
-        return is_image_set(os.fspath(name_or_path)) or bool(split_folders(_as_path(name_or_path)))
+        return is_image_set(os.fspath(name_or_path)) or bool(split_folders(expanded(name_or_path)))
     return False
-
-
-def _as_path(name: str | os.PathLike[str]) -> Path:
-    path = Path(name)
-    # "~name" of an unknown user raises RuntimeError: the path then stays as it is.
-    with contextlib.suppress(RuntimeError):
-        path = path.expanduser()
-    return path
 
 
 def _only_train(name: str, split: str) -> None:
@@ -236,7 +229,7 @@ def _only_train(name: str, split: str) -> None:
 
 
 def _load_path(name: str, split: str, options: dict[str, Any]) -> Dataset:
-    path = _as_path(name)
+    path = expanded(name)
     # An empty name is excluded: its path would be the working folder.
     if name and path.is_dir():
         return _load_image_folder(path, split, options)

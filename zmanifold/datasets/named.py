@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmanifold._base.errors import InputError, unknown_name
+from zmanifold._base.files import expanded
 from zmanifold.datasets import manifolds
 from zmanifold.datasets.dataset import Dataset, flat_images
 from zmanifold.datasets.formats.benchmarks import read_cifar, read_idx, read_names
@@ -205,7 +206,7 @@ def is_image_set(name: str) -> bool:
 
 def check_data_dir(data_dir: str | os.PathLike[str] | None) -> None:
     """Raise InputError for a folder of data sets that does not exist."""
-    if data_dir is not None and not Path(data_dir).is_dir():
+    if data_dir is not None and not expanded(data_dir).is_dir():
         raise InputError(f"data_dir={os.fspath(data_dir)!r} is not a folder: give one that exists.")
 
 
@@ -296,9 +297,9 @@ def _class_names(known: _ImageSet, folder: Path, name: str) -> tuple[str, ...] |
 
 
 def _places(data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    given = [Path(data_dir)] if data_dir is not None else []
+    given = [expanded(data_dir)] if data_dir is not None else []
     environment = os.environ.get("ZMANIFOLD_DATA")
-    return [*given, *([Path(environment)] if environment else []), _DEBIAN_FOLDER]
+    return [*given, *([expanded(environment)] if environment else []), _DEBIAN_FOLDER]
 
 
 def _with_gz(path: Path) -> Path | None:

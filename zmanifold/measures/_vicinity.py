@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,8 +18,10 @@ from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.arrays import as_set_of
 from zmanifold._base.checks import as_counts, check_n_neighbors, resolve_device
 from zmanifold._base.errors import InputError
+from zmanifold._base.files import expanded
 from zmanifold._base.labels import Labels, as_labels, entropy, name_some
 from zmanifold._base.memory import working_memory
+from zmanifold._base.naming import encodable
 from zmanifold._base.provenance import device_name, environment
 from zmanifold.measures._neighbor_labels import class_counts, neighborhood_distributions
 from zmanifold.neighbors import MetricSpace, check_metric, search
@@ -101,9 +102,13 @@ class VicinityResult:
         import pandas as pd
 
         r, q, _ = self.class_counts.shape
+        classes = self.classes
+        if classes.dtype.kind == "U":
+            # The name of a folder may be no UTF-8, which pandas cannot hold.
+            classes = np.array([encodable(str(name)) for name in classes])
         columns = {
             "sample": np.tile(np.arange(q), r),
-            "label": np.tile(self.classes[self.labels], r),
+            "label": np.tile(classes[self.labels], r),
             "n_neighbors": np.repeat(self.n_neighbors, q),
             "n_same": self.n_same.ravel(),
             "label_mass": self.label_mass.ravel(),
@@ -112,8 +117,7 @@ class VicinityResult:
             "other_distance": np.tile(self.other_distance, r),
         }
         counts = {
-            f"count_{name}": self.class_counts[:, :, i].ravel()
-            for i, name in enumerate(self.classes)
+            f"count_{name}": self.class_counts[:, :, i].ravel() for i, name in enumerate(classes)
         }
         return pd.DataFrame(columns | counts)
 
@@ -135,7 +139,7 @@ class VicinityResult:
         """
         means = {"summary": self.summary().to_dict("records")}
         save_table(
-            self.to_frame(), Path(path), {**names, **self.settings, **means, **environment()}
+            self.to_frame(), expanded(path), {**names, **self.settings, **means, **environment()}
         )
 
     def summary(self) -> pd.DataFrame:

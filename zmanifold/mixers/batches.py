@@ -19,7 +19,7 @@ from zmanifold._base.arrays import as_points, as_real_tensor, point_dtype
 from zmanifold._base.checks import check_count
 from zmanifold._base.errors import InputError
 from zmanifold._base.labels import as_labels, name_some
-from zmanifold._base.mapped import Place
+from zmanifold._base.mapped import MappedFile, Place
 from zmanifold._base.memory import working_memory
 from zmanifold._base.parallel import chunks
 from zmanifold._base.scaling import largest_magnitude
@@ -61,6 +61,8 @@ class Batches:
         Bytes of working memory.
     place : Place, optional
         Where the points lie in a file: to another process only this is sent.
+    file : MappedFile, optional
+        The file whose values the points are. It is checked before they are read.
     """
 
     points: Shaped[Tensor, "n d"]
@@ -69,16 +71,24 @@ class Batches:
     batch_size: int
     memory: int
     place: Place | None = None
+    file: MappedFile | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Without what was computed from the labels: each process computes it again.
         kept = {field.name: getattr(self, field.name) for field in fields(self)}
-        return kept | ({} if self.place is None else {"points": None})
+        return kept | {"file": None} | ({} if self.place is None else {"points": None})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self.place is not None:
             self.__dict__["points"] = as_real_tensor(self.place.open(), self.place.path)
+            self.__dict__["file"] = MappedFile.of(self.place.path)
+
+    def read(self) -> Shaped[Tensor, "n d"]:
+        """Return the points, for reading their values now; those of a file that is as it was."""
+        if self.file is not None:
+            self.file.check()
+        return self.points
 
     @property
     def dtype(self) -> torch.dtype:
@@ -175,13 +185,13 @@ class MixedRows:
     def all(self) -> Float[Tensor, "n d"]:
         """Make them all."""
         if self.mixer is None:
-            return self.batches.points[self.order].to(self.batches.dtype)
+            return self.batches.read()[self.order].to(self.batches.dtype)
         return self.mixed(self.numbers)[0]
 
     def take(self, positions: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
         """Make the rows at some positions, ascending, and for that their batches."""
         if self.mixer is None:
-            return self.batches.points[self.order[positions]].to(self.batches.dtype)
+            return self.batches.read()[self.order[positions]].to(self.batches.dtype)
         b = self.batches.batch_size
         numbers, places = torch.unique_consecutive(positions // b, return_inverse=True)
         (mixed,) = self.mixed(numbers)
@@ -192,6 +202,7 @@ class MixedRows:
     ) -> list[Float[Tensor, "m _"]]:
         """Make some batches, ascending; for given soft labels return the mixed labels, too."""
         source = self.batches
+        source.read()
         b = source.batch_size
         seeds = self._seeds[numbers.numpy()].tolist()
         # The last batch is filled up from the first.

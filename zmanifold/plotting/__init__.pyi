@@ -4,6 +4,7 @@ from .samples import plot_labels as plot_labels
 from .samples import plot_vicinity as plot_vicinity
 from .samples import set_window as set_window
 from .style import COLORS as COLORS
+from .style import check_colors as check_colors
 from .style import label_colors as label_colors
 from .sweeps import check_one_axis as check_one_axis
 from .sweeps import plot_id as plot_id

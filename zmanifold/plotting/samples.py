@@ -17,7 +17,7 @@ from zmanifold.measures import Embedding, VicinityResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-from zmanifold.plotting.style import COLORS, label_colors
+from zmanifold.plotting.style import COLORS, label_colors, plain
 
 __all__ = ["plot_ellipses", "plot_embedding", "plot_labels", "plot_vicinity", "set_window"]
 
@@ -137,7 +137,7 @@ def plot_embedding(
             middle = np.median(samples, axis=0)
             halo = [withStroke(linewidth=2.5, foreground="white")]
             style: dict[str, Any] = {"ha": "center", "va": "center", "path_effects": halo}
-            ax.text(middle[0], middle[1], str(name), fontsize=11, zorder=4, **style)
+            ax.text(middle[0], middle[1], plain(str(name)), fontsize=11, zorder=4, **style)
     ax.set_xticks([])
     ax.set_yticks([])
     return ax

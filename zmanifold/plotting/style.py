@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zmanifold._base.errors import InputError
-from zmanifold._base.labels import as_labels
+from zmanifold._base.labels import Labels, as_labels
+from zmanifold._base.naming import readable
 from zmanifold.dimension import FLAGS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["COLORS", "DASHES", "FLAG_MARKERS", "NAMES", "SPARE_COLORS", "SYMBOLS", "label_colors"]
+__all__ = [
+    "COLORS",
+    "DASHES",
+    "FLAG_MARKERS",
+    "NAMES",
+    "SPARE_COLORS",
+    "SYMBOLS",
+    "check_colors",
+    "label_colors",
+    "plain",
+]
 
 # The palette of Okabe and Ito, whose colours colour-blind people can tell apart. Dashes distinguish
 # the lines in a grey print.
@@ -86,6 +97,23 @@ def label_colors(labels: Any) -> NDArray[np.float64]:
     """
     from matplotlib.colors import to_rgb
 
+    checked = check_colors(labels)
+    n_classes = len(checked.classes)
+    names = _CLASS_COLORS if n_classes <= len(_CLASS_COLORS) else _MANY_COLORS
+    palette = np.array([to_rgb(color) for color in names[:n_classes]])
+    colors: NDArray[np.float64] = np.clip(checked.distributions().numpy() @ palette, 0, 1)
+    return colors
+
+
+def check_colors(labels: Any) -> Labels:
+    """Return checked labels, or raise InputError if they have more classes than colours.
+
+    Examples
+    --------
+    >>> from zmanifold.plotting import check_colors
+    >>> len(check_colors(["a", "b", "a"]).classes)
+    2
+    """
     checked = as_labels(labels, len(labels), name="labels")
     n_classes = len(checked.classes)
     if n_classes > len(_MANY_COLORS):
@@ -93,7 +121,20 @@ def label_colors(labels: Any) -> NDArray[np.float64]:
             f"labels has {n_classes} classes but {len(_MANY_COLORS)} colours can be told apart: "
             "select samples of fewer classes."
         )
-    names = _CLASS_COLORS if n_classes <= len(_CLASS_COLORS) else _MANY_COLORS
-    palette = np.array([to_rgb(color) for color in names[:n_classes]])
-    colors: NDArray[np.float64] = np.clip(checked.distributions().numpy() @ palette, 0, 1)
-    return colors
+    return checked
+
+
+def plain(name: str) -> str:
+    r"""Return a name that Matplotlib shows as it stands.
+
+    Text between two dollar signs would be a formula, and a legend leaves out what begins with an
+    underscore.
+
+    Examples
+    --------
+    >>> from zmanifold.plotting.style import plain
+    >>> print(plain("cost $^$"))
+    cost \$^\$
+    """
+    shown = readable(name).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown

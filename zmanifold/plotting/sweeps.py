@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-from zmanifold.plotting.style import COLORS, DASHES, FLAG_MARKERS, NAMES, SPARE_COLORS, SYMBOLS
+from zmanifold.plotting.style import (
+    COLORS,
+    DASHES,
+    FLAG_MARKERS,
+    NAMES,
+    SPARE_COLORS,
+    SYMBOLS,
+    plain,
+)
 
 __all__ = ["check_one_axis", "plot_id", "sweep_figure"]
 
@@ -85,10 +93,10 @@ def plot_id(
     spare = iter(SPARE_COLORS * (1 + frame["mixer"].nunique() // len(SPARE_COLORS)))
     for mixer, rows in frame.groupby("mixer", sort=False):
         name, own = str(mixer), places[rows.index]
-        color, label = COLORS.get(name) or next(spare), NAMES.get(name, name)
+        color, label = COLORS.get(name) or next(spare), NAMES.get(name, plain(name))
         _draw_mixer(ax, name, color, label, rows[own.notna()], own.dropna(), span)
         # Rows without the strength have no place on the curve: they are a horizontal line.
-        without = label if own.isna().all() else f"{label}, no {shown}"
+        without = label if own.isna().all() else f"{label}, no {plain(shown)}"
         _draw_mixer(ax, name, color, without, rows[own.isna()], own[own.isna()], span)
     for flag in _flags_in(frame):
         ax.plot([], [], ls="", marker=FLAG_MARKERS[flag], mfc="none", mec="0.35", label=flag)
@@ -101,7 +109,7 @@ def plot_id(
     whole = not len(known) or span[1] - span[0] >= 2
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=whole))
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    ax.set_xlabel(SYMBOLS.get(shown, shown))
+    ax.set_xlabel(SYMBOLS.get(shown, plain(shown)))
     ax.set_ylabel("local ID")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
@@ -259,10 +267,10 @@ def sweep_figure(frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -
             plot_id(of_dataset, ax, n_neighbors=int(k), estimator=estimator)
             if row < len(panels) - 1:
                 ax.set_xlabel("")
-            rule = f" ({estimator})" if len(estimators) > 1 else ""
+            rule = f" ({plain(str(estimator))})" if len(estimators) > 1 else ""
             ax.set_ylabel(f"local ID{rule}, k = {k}" if column == 0 else "")
             if row == 0:
-                ax.set_title((titles or {}).get(dataset, dataset), fontsize=11)
+                ax.set_title((titles or {}).get(dataset, plain(str(dataset))), fontsize=11)
     # Panels differ in their flags, and where they have the same entry it looks the same.
     entries: dict[str, Any] = {}
     for ax in axes.flat:

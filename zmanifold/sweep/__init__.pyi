@@ -10,6 +10,7 @@ from .result import failed_cells as failed_cells
 from .result import flagged_cells as flagged_cells
 from .result import measured_recall as measured_recall
 from .many import JournalLost as JournalLost
+from .many import PlotFailed as PlotFailed
 from .many import check_distinct as check_distinct
 from .many import joint_table as joint_table
 from .many import save_sweep as save_sweep

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from zmanifold._base.ambient import ambient_outside
+from zmanifold.sweep.dask import check_dask, connected
 from zmanifold.sweep.journal import Journal
 from zmanifold.sweep.plan import prepare_sweep
 from zmanifold.sweep.result import SweepResult, failed_cells, measured_recall
@@ -87,8 +88,11 @@ def sweep_id(
         The cluster that computes the cells: a ``dask.distributed.Client``, the address of a
         scheduler ("tcp://host:8786"), or "local:N" for N worker processes on this machine. By
         default this process computes them. The cells of a lost worker are computed by the
-        others. Dask needs the extra `distributed`. Of a memory-mapped array only the file's path
-        is sent: the workers must be able to read the file.
+        others. Dask needs the extra `distributed`. Workers of "local:N" admit this process alone,
+        and a script gives it under ``if __name__ == "__main__":``, because each worker imports the
+        script. A scheduler at tcp:// runs what anybody sends who reaches its port: use it where
+        you trust all of them, or tls:// with keys in Dask's configuration. Of a memory-mapped
+        array only the file's path is sent: the workers must be able to read the file.
     journal : path or Journal, optional
         A file that keeps each finished cell. If the file exists, the sweep resumes: the cells in
         it are not computed again, and a sweep with other data or settings is refused. Mixers,
@@ -118,6 +122,8 @@ def sweep_id(
     >>> frame[["mixer", "gamma", "id_mean"]].round(2).values.tolist()
     [['none', nan, 1.0], ['mixup', nan, 2.92], ['zeta', 2.8, 2.92], ['zeta', 15.0, 1.0]]
     """
+    if dask is not None:
+        check_dask(dask)
     sweep = prepare_sweep(
         dataset_or_array,
         mixers=mixers,
@@ -134,8 +140,6 @@ def sweep_id(
     with contextlib.ExitStack() as stack:
         client = None
         if dask is not None:
-            from zmanifold.sweep.dask import connected
-
             client = stack.enter_context(connected(dask))
         if journal is not None and not isinstance(journal, Journal):
             journal = stack.enter_context(Journal(journal))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import re
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +31,12 @@ _RULE = "give tcp://HOST:PORT of a running scheduler, or local:N for N worker pr
 # wrong address, long enough for several tries to connect to a busy machine.
 _PATIENCE = 10
 
+# What scheduler and workers would tell of their work by HTTP, to everybody on this machine.
+_NO_PAGES: Mapping[str, list[str]] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+
 # How often cells are submitted that were lost with all workers. A cluster that loses all of them so
 # often has a cause that one more try does not remove, such as too little memory for the data.
 _TRIES = 10
@@ -46,12 +54,27 @@ def check_dask(where: object) -> None:
         import distributed
     except ImportError:
         raise InputError("Dask is not installed: pip install 'zmanifold[distributed]'.") from None
+    if str(where).startswith("local:"):
+        _check_local()
     if isinstance(where, distributed.Client):
         return
     if not isinstance(where, str) or not re.fullmatch(
         r"local:[1-9]\d{0,3}|(tcp|tls|ucx|ws|wss)://\S+", where
     ):
         raise InputError(f"dask={where!r} is no cluster: {_RULE}.")
+
+
+def _check_local() -> None:
+    """Raise InputError where workers cannot be started here, or not for this user alone."""
+    # A process that is started imports the script that started it, which comes to this line again.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # Its error would be one more traceback a worker; the first process says it.
+        os._exit(1)
+    if find_spec("cryptography") is None:
+        raise InputError(
+            "dask='local:N' needs cryptography, by which workers admit this process alone: "
+            "pip install 'zmanifold[distributed]'."
+        )
 
 
 @contextlib.contextmanager
@@ -96,22 +119,34 @@ def connected(where: Client | str) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def _local_cluster(n_workers: int) -> Iterator[LocalCluster]:
+    import dask
     from distributed import LocalCluster
+    from distributed.security import Security
 
     # A terminal sends Ctrl-C to all of its processes, but this process alone ends the workers. They
     # inherit the mask that blocks SIGINT; here a blocked one is delivered when it is restored.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        # One thread a process: Dask's nannies limit the libraries to one thread, too.
-        cluster = LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            dashboard_address=None,
-            # The scheduler serves HTTP even without a dashboard. Port 0 takes any free port: two
-            # commands would collide on the usual one.
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.CRITICAL + 1,
-        )
+        with dask.config.set(_NO_PAGES):
+            # One thread a process: Dask's nannies limit the libraries to one thread, too.
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                # The scheduler serves HTTP even without a dashboard. Port 0 takes any free port:
+                # two commands would collide on the usual one.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                silence_logs=logging.CRITICAL + 1,
+                # Dask runs any code that it is sent. Keys that only these processes have keep
+                # others who reach a port of this machine out.
+                security=Security.temporary(),
+            )
+    except RuntimeError as error:
+        raise InputError(
+            f"dask='local:{n_workers}' could not start its workers ({str(error).rstrip('.')}): "
+            "each of them imports the script that starts it, so keep the script's work under "
+            'if __name__ == "__main__":.'
+        ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with cluster:

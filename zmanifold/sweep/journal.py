@@ -7,10 +7,13 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 from zmanifold._base.errors import InputError, shown
+from zmanifold._base.files import expanded
+from zmanifold._base.provenance import check_same_version
 
 __all__ = ["Journal"]
 
@@ -24,7 +27,7 @@ _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 # SQLite keeps two numbers for the program that writes a file: the application id, "zmid" in ASCII,
 # and the version of the tables.
 _APPLICATION = 0x7A6D6964
-_VERSION = 2
+_VERSION = 3
 
 # The statements that turn a file of each version into one of the next; version 0 is an empty file.
 _STEPS = (
@@ -40,6 +43,12 @@ _STEPS = (
     CREATE TABLE failure (
         sweep TEXT NOT NULL REFERENCES sweep, key TEXT NOT NULL, reason TEXT NOT NULL,
         PRIMARY KEY (sweep, key)
+    );
+    """,
+    # The versions of this package that wrote to a sweep; 0.1.0 itself entered none.
+    """
+    CREATE TABLE writer (
+        sweep TEXT NOT NULL REFERENCES sweep, version TEXT NOT NULL, PRIMARY KEY (sweep, version)
     );
     """,
 )
@@ -81,7 +90,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = expanded(path)
         with self._readable(), contextlib.ExitStack() as opening:
             # SQLite also writes a file of this name. exists() raises OSError if it is too long.
             Path(f"{self.path}-journal").exists()
@@ -104,8 +113,9 @@ class Journal:
         Raises
         ------
         InputError
-            If the journal has one of them with other settings, which the message names. No sweep
-            is entered then. Also if the journal is damaged.
+            If the journal has one of them with other settings, which the message names, or of a
+            version of this package whose numbers may differ. No sweep is entered then. Also if
+            the journal is damaged.
         """
         with self._readable(), self._transaction():
             for name, settings in sweeps.items():
@@ -186,6 +196,12 @@ class Journal:
                 f"the journal {str(self.path)!r} holds {sweep!r} with {'; '.join(changed[:9])}: go "
                 "on with the same settings and data, or write to another name."
             )
+        query = "SELECT version FROM writer WHERE sweep = ?"
+        writers = [str(name) for (name,) in self._database.execute(query, (sweep,)).fetchall()]
+        check_same_version(f"the journal {str(self.path)!r} holds {sweep!r}", writers)
+        self._database.execute(
+            "INSERT OR IGNORE INTO writer VALUES (?, ?)", (sweep, version("zmanifold"))
+        )
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
@@ -246,7 +262,8 @@ class Journal:
             raise
 
     def _check(self) -> None:
-        self._database.execute("PRAGMA synchronous = FULL")
+        # EXTRA also syncs the folder, without which a loss of power could undo the last cell.
+        self._database.execute("PRAGMA synchronous = EXTRA")
         # One transaction reads all, because another process may be creating the tables.
         self._database.execute("BEGIN")
         application, version = self._marks()

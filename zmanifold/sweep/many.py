@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmanifold._base.ambient import ambient_outside
-from zmanifold._base.errors import InputError
-from zmanifold._base.files import check_outputs, journal_of
+from zmanifold._base.errors import InputError, shown
+from zmanifold._base.files import check_outputs, expanded, journal_of
 from zmanifold.plotting import check_one_axis, sweep_figure
 from zmanifold.storage import save_figure, save_table
 from zmanifold.sweep.dask import check_dask, connected
@@ -22,7 +22,29 @@ if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
 
-__all__ = ["JournalLost", "check_distinct", "joint_table", "save_sweep", "sweep_many"]
+__all__ = ["JournalLost", "PlotFailed", "check_distinct", "joint_table", "save_sweep", "sweep_many"]
+
+
+class PlotFailed(RuntimeError):
+    """The figure of a sweep could not be drawn or written; the table is whole.
+
+    Attributes
+    ----------
+    results : list of SweepResult
+        The results, as `sweep_many` would have returned them.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zmanifold.sweep.many import PlotFailed
+    >>> print(PlotFailed(Path("run.png"), ValueError("no such font"), []))
+    the plot 'run.png' failed (ValueError: no such font), the table is whole
+    """
+
+    def __init__(self, path: Path, error: Exception, results: list[SweepResult]) -> None:
+        reason = shown(f"{type(error).__name__}: {error}")
+        super().__init__(f"the plot {str(path)!r} failed ({reason}), the table is whole")
+        self.results = results
 
 
 class JournalLost(OSError):
@@ -109,8 +131,10 @@ def sweep_many(
         same name, or the journal has other data or settings; before any work starts.
     JournalLost
         If the journal is removed during the run; the exception has the finished cells.
+    PlotFailed
+        If the figure fails; the exception has the results, and the table is written.
     OSError
-        If an output cannot be written; the cells in the journal remain.
+        If another output cannot be written; the cells in the journal remain.
 
     Examples
     --------
@@ -121,8 +145,8 @@ def sweep_many(
     >>> joint_table(sweep_many(data, **settings))[["dataset", "n_points"]].values.tolist()
     [['helix-r3', 200], ['spirals', 200]]
     """
-    table = None if out is None else Path(out)
-    figure = None if plot is None else Path(plot)
+    table = None if out is None else expanded(out)
+    figure = None if plot is None else expanded(plot)
     beside = (".json", ".journal")
     check_outputs(
         table, beside=beside, figure=figure, overwrite=overwrite, resume=resume, inputs=sources
@@ -140,16 +164,20 @@ def sweep_many(
         journal = None
         if table is not None:
             fingerprints = {sweep.name: sweep.fingerprint for sweep in sweeps}
-            # The old journal is removed only here, after all input has been checked.
+            # The old journal is removed only here, after all input has been checked. A link to it
+            # stays: SQLite follows it.
             if overwrite:
-                journal_of(table).unlink(missing_ok=True)
+                journal_of(table).resolve().unlink(missing_ok=True)
             journal = stack.enter_context(Journal(journal_of(table)))
             journal.begin(fingerprints)
         if started is not None:
             started()
         results = _run(sweeps, table, journal, client, progress)
     if figure is not None and any(result.rows for result in results):
-        save_figure(sweep_figure(joint_table(results)), figure)
+        try:
+            save_figure(sweep_figure(joint_table(results)), figure)
+        except Exception as error:
+            raise PlotFailed(figure, error, results) from error
     return results
 
 

@@ -25,7 +25,7 @@ from zmanifold._base.checks import (
     resolve_device,
 )
 from zmanifold._base.errors import InputError
-from zmanifold._base.mapped import Place, is_mapped
+from zmanifold._base.mapped import MappedFile, Place, is_mapped
 from zmanifold._base.memory import holds
 from zmanifold._base.parallel import chunks
 from zmanifold._base.progress import progress_bar
@@ -122,7 +122,10 @@ def prepare_sweep(
     q = n if n_queries is None else check_count("n_queries", n_queries, least=2)
     if q > n:
         raise InputError(f"n_queries={q} is above the {n} points: lower n_queries.")
-    batches = Batches(points, dataset.labels, dataset.image_shape, batch_size, 0, place)
+    file = None
+    if is_mapped(dataset.points) and points.data_ptr() == raw.data_ptr():
+        file = MappedFile.of(str(dataset.points.filename))
+    batches = Batches(points, dataset.labels, dataset.image_shape, batch_size, 0, place, file)
     cells = Cells(
         dataset.name, batches, q, place is None, memory_limit, neighbors_method, tuple(rules)
     ).on(where)
@@ -315,7 +318,7 @@ class Sweep:
         for part in chunks(n, _HASHED // d):
             # The hash is one of the values in the dtype of the computation, so that a file has the
             # same hash whether it is held in memory or streamed.
-            rows = batches.points[part].to("cpu", batches.dtype)
+            rows = batches.read()[part].to("cpu", batches.dtype)
             content.update(rows.contiguous().numpy().data)
         if batches.labels is not None:
             content.update(np.ascontiguousarray(batches.labels).data)

@@ -26,6 +26,13 @@ _GLOBALS = {
     "torch._utils _rebuild_tensor_v2",
 }
 
+# A file of 0.1.0 is nested 8 deep: a dictionary of dictionaries of tensors, each made from a tuple
+# that holds that of its storage.
+_DEEPEST = 20
+
+# The opcodes that put parts into a list, a dictionary or an object that is there.
+_FILLING = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}
+
 
 def read_pt(path: Path) -> Any:
     """Return an archive's content without running code in it; a damaged one raises any error."""
@@ -65,3 +72,46 @@ def _check_pickle(content: bytes) -> None:
             raise ValueError(f"it asks for {shown(argument, 40)}")
         if opcode.name == "PROTO" and argument != 2:
             raise ValueError(f"pickle protocol {argument}")
+    if _depth(content) > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
+
+
+def _depth(content: bytes) -> int:
+    """Return how deep the parts of a pickle are nested; refuse one whose parts are shared.
+
+    A tuple that holds another one twice, which does the same, and so on, takes 2**depth steps to
+    be hashed or shown, and a deep one overruns the stack. Only names and texts come twice in what
+    torch writes. The pickle machine is followed with depths in the place of objects.
+    """
+    mark = -1
+    stack: list[int] = []
+    memo: dict[object, int] = {}
+    deepest = 0
+    for opcode, argument, _ in pickletools.genops(content):
+        name = opcode.name
+        if name.endswith("PUT"):
+            memo[argument] = stack[-1]
+        elif name.endswith("GET") or name == "DUP":
+            stack.append(stack[-1] if name == "DUP" else memo[argument])
+            if stack[-1]:
+                raise ValueError("a part comes twice")
+        elif name == "STOP":
+            break
+        elif name == "MARK":
+            stack.append(mark)
+        else:
+            taken = []
+            alone = opcode.stack_before
+            if pickletools.markobject in alone:
+                while (top := stack.pop()) != mark:
+                    taken.append(top)
+                alone = alone[: alone.index(pickletools.markobject)]
+            taken += [stack.pop() for _ in alone]
+            if name in _FILLING:
+                *parts, filled = taken
+                made = max([filled, *(part + 1 for part in parts)])
+            else:
+                made = 1 + max(taken) if taken else int(name.startswith("EMPTY_"))
+            stack += [made] * len(opcode.stack_after)
+            deepest = max(deepest, made)
+    return deepest

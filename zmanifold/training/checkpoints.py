@@ -15,10 +15,10 @@ import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,6 +26,8 @@ from zmanifold._base.ambient import ambient_outside
 from zmanifold._base.checks import resolve_device
 from zmanifold._base.errors import InputError, shown
 from zmanifold._base.files import write_atomically
+from zmanifold._base.naming import encodable
+from zmanifold._base.provenance import check_same_version
 from zmanifold.training import _pt
 from zmanifold.training.networks import Classifier, make_classifier
 from zmanifold.training.result import Training
@@ -47,7 +49,13 @@ def save(
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, Any]],
 ) -> None:
-    """Write the state after an epoch, atomically."""
+    """Write the state after an epoch, atomically.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. The last one remains.
+    """
     states = optimizer.state_dict()["state"].items()
     momenta = {f"{_MOMENTUM}{number}": state["momentum_buffer"] for number, state in states}
     tensors = {
@@ -64,7 +72,14 @@ def save(
         "history": json.dumps(rows, allow_nan=False, default=float),
     }
     metadata["sha256"] = _checksum(metadata, tensors)
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    try:
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or shown(error)
+        raise OSError(
+            f"the checkpoint {str(path)!r} cannot be written ({reason}): the last finished epoch "
+            "is safe, make room on the disk and go on"
+        ) from None
 
 
 def restore(
@@ -75,6 +90,7 @@ def restore(
     Returns its history, one row a finished epoch.
     """
     content = _read(path)
+    check_same_version(f"{str(path)!r} holds a training", [str(content.get("version", "0.1.0"))])
     before = content["settings"]
     changed = [
         f"{name}={before.get(name)!r:.60}, now {value!r}"
@@ -197,7 +213,7 @@ def _read_safetensors(path: Path, start: bytes) -> dict[str, Any]:
     length = int.from_bytes(start, "little")
     if length > _LONGEST_HEADER:
         raise ValueError(f"its header has {length} bytes")
-    with safe_open(path, "pt") as file:
+    with path.open("rb") as opened, safe_open(_utf8_name(path, opened), "pt") as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != _FORMAT:
             return {}
@@ -215,11 +231,18 @@ def _read_safetensors(path: Path, start: bytes) -> dict[str, Any]:
     }
     return {
         "format": _FORMAT,
+        "version": metadata["version"],
         "settings": json.loads(metadata["settings"]),
         "history": history,
         "model": tensors,
         "optimizer": {"state": momenta},
     }
+
+
+def _utf8_name(path: Path, opened: BinaryIO) -> str:
+    """Return a name of an open file that safetensors takes, which must be UTF-8."""
+    name = str(path)
+    return name if encodable(name) == name else f"/dev/fd/{opened.fileno()}"
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
