@@ -1,7 +1,8 @@
-"""Mixing augmentations, one family a file.
+"""Mixing augmentations, one mixer a file.
 
-A batch and its labels come in, the mixed batch and its soft labels go out. Open `linear` first: it
-holds what all mixers by weights share; `batches` mixes whole data sets.
+A batch and its labels come in; the mixed batch and its soft labels go out. Open `base` first: it
+says what a mixer is, and holds the one way to call, name and identify it. `linear` has the base
+class of mixers by weights, `registry` finds mixers by name, and `batches` mixes whole data sets.
 """
 
 import lazy_loader

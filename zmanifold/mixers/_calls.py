@@ -1,4 +1,4 @@
-"""Calls of mixers: where their randomness comes from, and what they may return."""
+"""Calls of mixers: their randomness, and the checks of what they return."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from zmanifold.mixers._targets import one_hot, widened
 
 __all__ = ["called", "check_samples", "classes_of", "distributions", "parts_of"]
 
-# Mixers may have a state, as torch's global generator has: threads take turns. What a mixer itself
-# calls, and the threads that this starts (`run_chunks` passes the context on), take turns among
-# themselves: they would wait for ever for the turn that the mixer's call has.
+# A mixer may have state, or use torch's global generator: threads call mixers one at a time. A
+# mixer may itself call functions that call mixers. These calls, and those of threads that they
+# start (`run_chunks` passes the context on), have a lock of their own: they would wait forever for
+# the lock that the outer call holds.
 _everyones_turn = threading.Lock()
 _turns: ContextVar[threading.Lock] = ContextVar("turns", default=_everyones_turn)
 
@@ -34,7 +35,7 @@ _RETURNS = "return x_mixed, (x_mixed, y), (x_mixed, y, loss_weights) or (x_mixed
 
 
 def called(function: Callable[..., Any], generator: torch.Generator, *args: Any, **may: Any) -> Any:
-    """Call as a function of the generator; of the keywords it is given those that it takes."""
+    """Call a function so that its randomness is the generator's, with those keywords it takes."""
     taken = _keywords_of(function)
     options = {name: value for name, value in may.items() if name in taken and value is not None}
     with _one_at_a_time():
@@ -58,7 +59,7 @@ def _one_at_a_time() -> Iterator[None]:
 def _keywords_of(function: Callable[..., Any]) -> frozenset[str]:
     target = function.forward if isinstance(function, torch.nn.Module) else function
     if isinstance(target, types.MethodType):
-        # Asked for each batch: a signature takes as long as the weights of a small one.
+        # Cached, because a signature takes as long as the weights of a small batch.
         return _keywords_of_method(target.__func__)
     try:
         return frozenset(inspect.signature(target).parameters)
@@ -73,7 +74,7 @@ def _keywords_of_method(function: Callable[..., Any]) -> frozenset[str]:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python, and put them back."""
+    """Seed the global generators of torch, NumPy and Python, and restore them at the end."""
     python, numpy_state = random.getstate(), np.random.get_state()
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     with torch.random.fork_rng(devices=range(n_gpus)):
@@ -90,7 +91,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def parts_of(
     returned: Any, mixer: Any, x: Tensor, y: Tensor, num_classes: int | None
 ) -> tuple[Any, Tensor, Tensor | None]:
-    """Bring what a callable returned to samples, labels and loss weights."""
+    """Return the samples, labels and loss weights that a callable returned in one of its forms."""
     parts = list(returned) or [None] if isinstance(returned, (tuple, list)) else [returned]
     if len(parts) == 2 and isinstance(parts[1], (tuple, list)):
         parts = [parts[0], *parts[1]]

@@ -1,4 +1,4 @@
-"""Rows of weights, each shuffled with a seed of its own; compiled by numba, for large batches."""
+"""Random permutations of each row of weights, compiled by numba."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ __all__ = ["shuffled_rows"]
 
 _kernel = kernel()
 
-# Fewer swaps than this are over before another thread has begun.
+# Fewer swaps than this take less time than starting another thread.
 _LEAST_SHARED = 2**17
 
 
 def shuffled_rows(
     series: Float[Tensor, " t"], seeds: Int64[Tensor, " b"], *, anchored: bool
 ) -> Float[Tensor, "b b"]:
-    """Give each row the series at the places of a random permutation, and zeros elsewhere.
+    """Return rows with the series at the places of a random permutation, and zeros elsewhere.
 
-    Sorting b keys a row costs more than t swaps (Fisher and Yates), whose random numbers come
-    from a generator a row (splitmix64): rows are independent of threads and of each other.
+    A row takes t swaps (Fisher and Yates), which are faster than sorting b random keys. Each row
+    has a generator of its own (splitmix64): rows depend neither on threads nor on each other.
 
     Parameters
     ----------
     series : torch.Tensor of shape (t,)
-        What a row holds, t <= b; float32 or float64.
+        The values of each row, t <= b; float32 or float64.
     seeds : torch.Tensor of shape (b,)
-        One seed a row.
+        One seed for each row.
     anchored : bool
-        Whether the first of the series goes to the diagonal.
+        Whether the first value of the series goes to the diagonal.
 
     Returns
     -------
     torch.Tensor of shape (b, b)
-        On the CPU, in the dtype of the series.
+        The rows, on the CPU, in the dtype of the series.
 
     Examples
     --------
@@ -66,9 +66,9 @@ def shuffled_rows(
 @_kernel
 @no_type_check
 def _shuffle(series, seeds, first_row, anchored, out):
-    """Swap the series' members, which come first in each row, with what lies behind.
+    """Write the series first in each row, and swap each of its members with a random later place.
 
-    Each sequence of places to swap with leads to another arrangement, so all are as likely.
+    Different sequences of places give different arrangements, so that all are equally likely.
     """
     b, t = out.shape[1], len(series)
     for i in range(len(seeds)):
@@ -85,5 +85,5 @@ def _shuffle(series, seeds, first_row, anchored, out):
             step = np.int64((z >> np.uint64(24)) * np.uint64(b - j) >> np.uint64(40))
             row[j], row[j + step] = row[j + step], row[j]
         if anchored:
-            # What was shuffled are the other places, the first in place of the diagonal's.
+            # The other places are shuffled by now; the diagonal's is exchanged with the first.
             row[0], row[first_row + i] = row[first_row + i], row[0]

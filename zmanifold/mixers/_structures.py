@@ -1,4 +1,4 @@
-"""Batches as data loaders make them: dicts, lists and tuples, also within one another."""
+"""Batches as data loaders make them: nested dicts, lists and tuples."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["rebuilt", "samples_and_labels"]
 
 
 def samples_and_labels(batch: Any) -> tuple[Tensor, Tensor]:
-    """Find a batch's samples and labels where torchvision's MixUp finds them.
+    """Return a batch's samples and labels, as torchvision's MixUp finds them.
 
-    The labels are the second member of a list or tuple, and of a mapping the member called
+    The labels are the second member of a list or tuple. In a mapping they are the member called
     "labels", else the first whose name contains "label". The samples are the first other tensor of
     floats.
 

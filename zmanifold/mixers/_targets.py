@@ -1,4 +1,4 @@
-"""What is mixed beside samples: soft labels, classes, masks of classes, numbers to predict."""
+"""Targets that are mixed with samples: classes, soft labels, masks, numbers of a regression."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from zmanifold._base.errors import InputError
 
 __all__ = ["check_targets", "one_hot", "widened"]
 
-# Larger numbers are no classes but, say, hashes: a row of soft labels would take megabytes.
+# Larger numbers are not classes but, for example, hashes: a soft label would take megabytes.
 _MOST_CLASSES = 10**6
 
 
 def check_targets(y: Shaped[Tensor, "b *shape"], num_classes: int | None) -> None:
     """Raise InputError unless a mixer can mix these targets.
 
-    Floats are mixed as they are: soft labels (b, K), and numbers to predict of any other shape.
-    Integers are classes, one a sample or, in a mask (b, height, width), one a pixel.
+    Floats are mixed as they are: soft labels (b, K), and targets of a regression of any other
+    shape. Integers are classes, one for each sample or, in a mask (b, height, width), for each
+    pixel.
 
     Examples
     --------
@@ -55,10 +56,10 @@ def check_targets(y: Shaped[Tensor, "b *shape"], num_classes: int | None) -> Non
 def one_hot(
     y: Shaped[Tensor, "b *shape"], num_classes: int, dtype: torch.dtype
 ) -> Float[Tensor, "b c *shape"]:
-    """Return integer classes one-hot along axis 1, where `cross_entropy` has its classes.
+    """Return integer classes one-hot along axis 1, the axis of classes of `cross_entropy`.
 
-    Elsewhere than on a CPU, and in compiled code, to learn whether all classes are known would make
-    the host wait for the device: an unknown class gives NaN there, so that no loss of it is finite.
+    On a CPU unknown classes are refused. On other devices, and in compiled code, a check would make
+    the host wait for the device: there an unknown class gives NaN, and so does the loss.
 
     Raises
     ------
@@ -77,8 +78,8 @@ def one_hot(
     every = torch.arange(num_classes, device=y.device).view(-1, *[1] * (y.ndim - 1))
     hot = (classes == every).to(dtype)
     if y.device.type != "cpu" or torch.compiler.is_compiling():
-        # Not math.nan: a compiled graph would look whether the module still has that value, and
-        # NaN equals no NaN.
+        # Not math.nan: a compiled graph would check that this global is unchanged, and NaN is not
+        # equal to itself.
         return hot.masked_fill((classes < 0) | (classes >= num_classes), float("nan"))
     if y.numel():
         low, high = (int(extreme) for extreme in classes.aminmax())
@@ -88,7 +89,7 @@ def one_hot(
 
 
 def _unknown_classes(low: int, high: int, num_classes: int, owner: str) -> InputError:
-    """Build the error for classes outside 0 to num_classes - 1; no number of classes allows -1."""
+    """Return the error for classes outside 0 to num_classes - 1, with the remedies that help."""
     own = "leave such samples out" if owner == "sample" else f"give such {owner}s a class"
     more = f"raise num_classes to {high + 1}"
     if high >= _MOST_CLASSES:
@@ -101,7 +102,7 @@ def _unknown_classes(low: int, high: int, num_classes: int, owner: str) -> Input
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:
-    """Return a float type, or float32 for one that is narrower.
+    """Return a floating-point type, or float32 if it is narrower.
 
     Examples
     --------
@@ -110,5 +111,5 @@ def widened(dtype: torch.dtype) -> torch.dtype:
     >>> widened(torch.float16), widened(torch.float64)
     (torch.float32, torch.float64)
     """
-    # torch promotes no type of 8 bits.
+    # torch does not promote types of 8 bits.
     return torch.float32 if dtype.itemsize == 1 else torch.promote_types(dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""ζ-mixup's weights and labels by one kernel of a GPU; compiled by Triton, imported only there."""
+"""ζ-mixup's weights and labels by one GPU kernel; only GPUs import this module, for Triton."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["drawn_rows"]
 
 _device_of: Any = torch.cuda.device_of
 
-# Numbers in a two-dimensional block, 32 a thread.
+# The number of values in a two-dimensional block, 32 for each thread.
 _TILE = 4096
 
 
@@ -30,37 +30,37 @@ def drawn_rows(
     num_classes: int,
     dtype: torch.dtype,
 ) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b c"]]:
-    """Weigh each row by the ranks of its keys, and mix the labels with these weights.
+    """Return weights by the ranks of keys in each row, and labels mixed with these weights.
 
-    Nothing waits for the GPU and nothing outlives the call, so a CUDA graph may hold it.
+    The host never waits for the GPU, and no memory outlives the call: a CUDA graph may capture it.
 
     Parameters
     ----------
     keys : torch.Tensor of shape (b, b)
-        Random numbers in [0, 1); that of rank r in its row, counted from 1, weighs
-        r^-γ / Σ j^-γ. Of equal keys the earlier ranks first.
+        Random numbers in [0, 1). The key of rank r in its row, counted from 1, gets the weight
+        r^-γ / Σ j^-γ. Of equal keys the first has the lower rank.
     classes : torch.Tensor of shape (b,), optional
-        Labels; one outside 0 to `num_classes` - 1 makes all soft labels NaN, as torch's product
-        with a row of NaN does.
+        Integer labels. A label outside 0 to `num_classes` - 1 makes all soft labels NaN, as a
+        product with a row of NaN does.
     gamma : (float, float)
-        The bounds between which γ lies.
+        The lower and the upper bound of γ.
     uniform : torch.Tensor of shape (1,), optional
-        How far γ lies from the lower bound to the upper one; the lower one if not given.
+        The place of γ between these bounds, in [0, 1); the lower bound by default.
     n_mix : int
-        The number of ranks that weigh anything.
+        The number of ranks with weights above 0.
     anchored : bool
-        Whether the diagonal ranks first.
+        Whether the diagonal has rank 1.
     num_classes : int
-        How many classes there are.
+        The number of classes.
     dtype : torch.dtype
-        That of the results, float32 or float64. Weights are computed in float64.
+        The dtype of the results, float32 or float64. Weights are computed in float64.
 
     Returns
     -------
     weights : torch.Tensor of shape (b, b)
-        Those of `ZetaMixup`.
+        The weights of `ZetaMixup`.
     soft : torch.Tensor of shape (b, num_classes)
-        Soft labels; no columns without classes.
+        The soft labels, without columns if there are no classes.
     """
     b = len(keys)
     k = 0 if classes is None else num_classes

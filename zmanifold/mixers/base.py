@@ -1,17 +1,17 @@
-"""The one way to call, name and recognise a mixer of any kind.
+"""The one way to call, name and identify a mixer of any kind.
 
 A mixer is None (the original data), an object with ``weights(batch_size)``, or a callable that
-takes a batch and its labels. What a callable may return is the convention of most published code:
+takes a batch and its labels. A callable may return what most published code does:
 
 - ``x_mixed``: the labels stay as they are;
 - ``(x_mixed, y_mixed)``;
 - ``(x_mixed, y_mixed, loss_weights)`` with one weight a sample;
 - ``(x_mixed, y_a, y_b, lam)`` or ``(x_mixed, (y_a, y_b, lam))``: lam y_a + (1 - lam) y_b.
 
-Samples and labels are tensors or arrays. The mixer is given ``generator=`` and ``indices=`` (the
-samples' row numbers in the data set) if it takes them. A mixer with ``fit(X, y)`` sees the whole
-data set first. A mixer whose attribute ``latent`` is true returns a network's output in place of
-mixed samples.
+Samples and labels are tensors or arrays. A mixer that takes the keywords ``generator`` and
+``indices`` (the samples' row numbers in the data set) gets them. A mixer with ``fit(X, y)`` is
+first fitted to the whole data set. A mixer whose attribute ``latent`` is true returns a network's
+output instead of mixed samples.
 """
 
 from __future__ import annotations
@@ -68,28 +68,28 @@ def apply(
     y : torch.Tensor of shape (b,) or (b, K)
         Integer classes or soft labels.
     generator : torch.Generator
-        The only source of randomness. A mixer without ``generator=`` draws from the global ones
-        of torch, NumPy and Python, which are seeded from it and put back.
+        The only source of randomness. A mixer without the keyword ``generator`` draws from the
+        global generators of torch, NumPy and Python, which are seeded from it and then restored.
     indices : torch.Tensor of int64, shape (b,), optional
         The samples' row numbers in the data set, for mixers that take them.
     num_classes : int, optional
-        The number of classes of integer labels, where the mixer mixes labels but does not know it.
+        The number of classes of integer labels, for mixers that do not know it themselves.
     latent : bool, default=False
-        Whether a network's output is wanted of a latent mixer in place of samples.
+        Whether a latent mixer may return a network's output.
 
     Returns
     -------
     x_mixed : torch.Tensor of shape (b, ...)
-        Mixed samples; of a latent mixer the network's output.
+        Mixed samples; for a latent mixer, the network's output.
     y_mixed : torch.Tensor of shape (b,) or (b, K)
         Their labels.
     loss_weights : torch.Tensor of shape (b,) or None
-        How much each sample counts in the loss.
+        The weight of each sample in the loss.
 
     Raises
     ------
     InputError
-        If the mixer returns something else, or mixes no samples but is asked for some.
+        If the mixer returns anything else, or is latent where samples are wanted.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def apply(
     if is_linear(mixer) and not callable(mixer):
         to_x, to_y = draw_weights(mixer, len(x), generator)
         soft = distributions(y, classes_of(mixer, num_classes), x.dtype)
-        # Mixed in float64 and rounded once, as in `Batches`: equal samples stay equal.
+        # Mixed in float64 and rounded once, as in `Batches`, so that equal samples stay equal.
         mixed = mix(to_x.to(x.device), x.double()).to(x.dtype)
         return mixed, mix(to_y.to(y.device), soft), None
     if is_linear(mixer) and y.ndim == 1 and not y.is_floating_point():
@@ -128,7 +128,7 @@ def draw_weights(
     Parameters
     ----------
     mixer : object
-        With ``weights(batch_size)``, which returns one matrix for both, or one for each.
+        An object whose ``weights(batch_size)`` returns one matrix for both, or a pair of matrices.
     batch_size : int
         The number b of samples.
     generator : torch.Generator
@@ -137,7 +137,7 @@ def draw_weights(
     Raises
     ------
     InputError
-        If they are no b x b matrix of real numbers.
+        If the weights are not a b x b matrix of real numbers.
 
     Examples
     --------
@@ -166,14 +166,14 @@ def _checked_weights(drawn: Any, b: int) -> Float[Tensor, "b b"]:
 
 
 def fitted(mixer: Any, X: Tensor, y: Any) -> Any:
-    """Return the mixer, or a copy that has seen the data set if it has ``fit(X, y)``.
+    """Return the mixer; if it has ``fit(X, y)``, a copy that is fitted to the data set.
 
     Parameters
     ----------
     mixer : mixer or None
-        It stays as it is.
+        The mixer, which is not changed.
     X : torch.Tensor of shape (n, ...)
-        All samples; `indices` of `apply` are their row numbers.
+        All samples; `indices` of `apply` are row numbers of these.
     y : array-like of shape (n,) or (n, K), or None
         Their labels.
 
@@ -193,7 +193,9 @@ def fitted(mixer: Any, X: Tensor, y: Any) -> Any:
 
 
 def check_mixer(mixer: Any, *, latent: bool = True) -> None:
-    """Raise InputError unless `mixer` is None or can mix a batch, a latent one's samples included.
+    """Raise InputError unless `mixer` is None or can mix a batch.
+
+    With ``latent=False`` a latent mixer is refused, too, because it makes no samples.
 
     Examples
     --------
@@ -218,7 +220,7 @@ def check_mixer(mixer: Any, *, latent: bool = True) -> None:
 
 
 def is_linear(mixer: Any) -> bool:
-    """Tell whether a mixer draws weights.
+    """Tell whether a mixer mixes by weights that it draws.
 
     Examples
     --------
@@ -253,10 +255,10 @@ def label_of(mixer: Any) -> str:
 
 
 def strength(mixer: Any) -> dict[str, float]:
-    """Return the numbers that tell a mixer from others of its name, in a fixed order.
+    """Return the numbers that distinguish mixers of one name, in a fixed order.
 
-    They are the attributes that its ``strengths`` names; of a class without it, the numeric
-    parameters of its constructor that are attributes, too.
+    They are the attributes that the mixer's ``strengths`` names. For a class without ``strengths``
+    they are the numeric parameters of its constructor that are also attributes.
 
     Examples
     --------
@@ -275,7 +277,9 @@ def strength(mixer: Any) -> dict[str, float]:
 
 
 def describe(mixer: Any) -> str:
-    """Describe a mixer in settings: what it is with its parameters, no address in memory.
+    """Return the description of a mixer for settings: its class and parameters.
+
+    A `repr` with an address in memory, which differs from run to run, is not used.
 
     Examples
     --------
@@ -294,10 +298,11 @@ def describe(mixer: Any) -> str:
 
 
 def identify(mixer: Any) -> str | None:
-    """Return what recognises a mixer in a later run, for journals and checkpoints.
+    """Return the identity of a mixer for journals and checkpoints, the same in every run.
 
-    Of this package's mixers it is their description; of the user's a digest of their code and
-    state follows, or, where these cannot be read, the attribute ``label`` alone counts.
+    A mixer of this package is identified by its description. A user's own mixer is identified by a
+    digest of its code and state or, if these cannot be read, by its attribute ``label``; without
+    that the result is None.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A whole data set, shuffled, cut into batches and mixed, as a function of one seed."""
+"""Mixed copies of whole data sets: shuffled, cut into batches and mixed, by one seed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from zmanifold.mixers.base import apply, check_mixer, draw_weights, fitted, is_l
 
 __all__ = ["Batches", "MixedRows", "check_batch_size", "mixed_set", "query_rows"]
 
-# A seed's randomness is split by purpose, so that none shifts another.
+# Each purpose has random numbers of its own from a seed, so that none changes those of another.
 _SHUFFLE, _QUERIES, _BATCHES = range(3)
 
 
@@ -36,7 +36,7 @@ def _stream(seed: int, purpose: int) -> np.random.SeedSequence:
 
 
 def query_rows(seed: int, n: int, q: int) -> Int64[Tensor, " q"]:
-    """Draw q of the n rows of a shuffled set, ascending; the same for every mixer of a seed."""
+    """Draw q of the n rows of a mixed set, ascending; they depend on the seed, not on the mixer."""
     if q == n:
         return torch.arange(n)
     chosen = np.random.default_rng(_stream(seed, _QUERIES)).choice(n, q, replace=False)
@@ -50,19 +50,19 @@ class Batches:
     Attributes
     ----------
     points : torch.Tensor of shape (n, d)
-        Of any real type and layout: a memory-mapped file is not to be converted as a whole.
+        The points, of any real type and layout: a memory-mapped file is never converted as a whole.
     labels : ndarray of shape (n,) or (n, K), or None
-        Passed on to mixers that are called.
+        The labels, for mixers that are called.
     image_shape : sequence of int or None
-        What such a mixer sees instead of rows.
+        The shape of samples for such mixers, instead of rows.
     batch_size : int
-        Samples mixed with one another.
+        The number of samples that are mixed with each other.
     memory : int
         Bytes of working memory.
     place : Place, optional
-        Where the points lie in a file: to another process only this is sent.
+        The place of the points in a file, which is sent to other processes instead of the points.
     file : MappedFile, optional
-        The file whose values the points are. It is checked before they are read.
+        The file that the points are mapped from. It is checked before they are read.
     """
 
     points: Shaped[Tensor, "n d"]
@@ -74,7 +74,7 @@ class Batches:
     file: MappedFile | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Without what was computed from the labels: each process computes it again.
+        # Without cached properties, which each process computes again.
         kept = {field.name: getattr(self, field.name) for field in fields(self)}
         return kept | {"file": None} | ({} if self.place is None else {"points": None})
 
@@ -85,28 +85,28 @@ class Batches:
             self.__dict__["file"] = MappedFile.of(self.place.path)
 
     def read(self) -> Shaped[Tensor, "n d"]:
-        """Return the points, for reading their values now; those of a file that is as it was."""
+        """Return the points to read their values now; raise if their file has changed."""
         if self.file is not None:
             self.file.check()
         return self.points
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the mixed points."""
+        """The dtype of the mixed points."""
         return point_dtype(self.points)
 
     def mixed(self, mixer: Any, seed: int) -> Float[Tensor, "n d"]:
-        """Return the mixed set in shuffled order; the original's rows are in the same order."""
+        """Return the mixed set in shuffled order, which is that of the original set, too."""
         return self.rows(mixer, seed).all()
 
     def try_mixer(self, mixer: Any, seed: int) -> None:
-        """Mix the first batch: it shows a mixer's errors before any work."""
+        """Mix the first batch, to find errors of a mixer before any work."""
         self.rows(mixer, seed).take(torch.arange(1))
 
     def rows(self, mixer: Any, seed: int) -> MixedRows:
         """Return the mixed set as rows that are made when they are asked for.
 
-        A mixer that is fitted sees the whole set first.
+        A mixer with ``fit`` is fitted to the whole set first.
         """
         if callable(getattr(mixer, "fit", None)):
             if self.place is not None:
@@ -121,9 +121,9 @@ class Batches:
 
     @cached_property
     def label_tensor(self) -> Tensor:
-        """The labels beside the points, zeros where there are none."""
+        """The labels as a tensor on the points' device; zeros if there are none."""
         labels = np.zeros(len(self.points), np.int64) if self.labels is None else self.labels
-        # A copy: torch takes no array that is read-only or runs backwards.
+        # A copy, because torch takes neither read-only arrays nor negative strides.
         return torch.from_numpy(labels.copy()).to(self.points.device)
 
     @cached_property
@@ -135,9 +135,10 @@ class Batches:
     def mixed_with_labels(
         self, mixer: Any, seed: int, soft: Float[Tensor, "n K"]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n K"]]:
-        """Return the mixed set and its soft labels; row i comes from the batch position of row i.
+        """Return the mixed set and its soft labels.
 
-        The mixed points are those of `mixed`, in the order of the originals.
+        The mixed points are those of `mixed`, but row i is the one at the place of sample i in its
+        batch.
         """
         if mixer is None:
             return self.points.clone(), soft
@@ -152,7 +153,7 @@ class Batches:
 
 @dataclass(frozen=True, eq=False)
 class MixedRows:
-    """The set that a mixer makes with one seed; each batch can be made without the others."""
+    """The mixed set of a mixer and a seed, of which each batch can be made without the others."""
 
     batches: Batches
     mixer: Any
@@ -168,7 +169,7 @@ class MixedRows:
 
     @cached_property
     def order(self) -> Int64[Tensor, " n"]:
-        """The originals in the order of the mixed rows: shuffled."""
+        """The rows of the original set in the shuffled order, which is that of the mixed set."""
         points = self.batches.points
         shuffle = np.random.default_rng(_stream(self.seed, _SHUFFLE)).permutation(len(points))
         return torch.from_numpy(shuffle).to(points.device)
@@ -183,13 +184,13 @@ class MixedRows:
         return _stream(self.seed, _BATCHES).generate_state(len(self.numbers), np.uint64)
 
     def all(self) -> Float[Tensor, "n d"]:
-        """Make them all."""
+        """Make all rows."""
         if self.mixer is None:
             return self.batches.read()[self.order].to(self.batches.dtype)
         return self.mixed(self.numbers)[0]
 
     def take(self, positions: Int64[Tensor, " p"]) -> Float[Tensor, "p d"]:
-        """Make the rows at some positions, ascending, and for that their batches."""
+        """Make the rows at some positions, ascending, by mixing their batches."""
         if self.mixer is None:
             return self.batches.read()[self.order[positions]].to(self.batches.dtype)
         b = self.batches.batch_size
@@ -200,7 +201,7 @@ class MixedRows:
     def mixed(
         self, numbers: Int64[Tensor, " some"], soft: Float[Tensor, "n K"] | None = None
     ) -> list[Float[Tensor, "m _"]]:
-        """Make some batches, ascending; for given soft labels return the mixed labels, too."""
+        """Make some batches, ascending; given soft labels, return the mixed labels, too."""
         source = self.batches
         source.read()
         b = source.batch_size
@@ -234,8 +235,8 @@ class MixedRows:
         for part in chunks(len(members), min(self.batches.memory, 2**25) // (16 * b * (b + d))):
             drawn = [draw_weights(self.mixer, b, generator.manual_seed(s)) for s in seeds[part]]
             for which, (source, target) in enumerate(zip(sources, out, strict=True)):
-                # Mixed in float64 and rounded once: points that coincide exactly (γ = 0) stay
-                # equal.
+                # Mixed in float64 and rounded once, so that points that coincide exactly (γ = 0)
+                # stay equal.
                 weights = torch.stack([pair[which] for pair in drawn]).to(device)
                 mixed = weights @ source[members[part]].double()
                 target[part.start * b : part.stop * b] = mixed.flatten(0, 1)
@@ -289,23 +290,23 @@ def mixed_set(
     y : array-like of shape (n,) or (n, K)
         Classes 0..K-1, or soft labels.
     mixer : mixer or None
-        One of this package's, or any object with ``weights(batch_size)`` or a call ``(x, y)``
-        that returns ``(x_mixed, y_soft)``. None returns the originals with one-hot labels.
+        A mixer of any kind (see `zmanifold.mixers.base`). None returns the originals with one-hot
+        labels.
     batch_size : int, default=32
-        Samples mixed with one another. A short last batch is filled up from the start of the
-        shuffle, and only its own rows are kept.
+        The number of samples that are mixed with each other. A short last batch is filled up from
+        the start of the shuffled set, and only its own rows are kept.
     seed : int, default=0
         The source of randomness.
     num_classes : int, optional
         The number K of classes of hard labels; the largest one plus 1 by default.
     memory_limit : int, optional
-        Bytes of working memory above the data and its mixed copy.
+        Bytes of working memory besides the data and its mixed copy.
 
     Returns
     -------
     X_mixed : ndarray of shape (n, ...)
-        In the float dtype of `X`. Row i took the place of sample i in its batch: with an
-        anchored mixer, and with mixup at λ > 1/2, sample i has the largest weight in it.
+        The mixed samples, in the float dtype of `X`. Row i has the place of sample i in its batch:
+        with an anchored mixer, and with mixup at λ > 1/2, sample i has the largest weight in it.
     y_soft : ndarray of float64, shape (n, K)
         The labels, mixed with the same weights.
 
@@ -362,7 +363,7 @@ def mixed_set(
 
 
 def check_batch_size(batch_size: Any, n: int) -> int:
-    """Return the number of samples of a batch if there is something to mix and n are enough.
+    """Return the batch size, checked: at least 2, so that there is something to mix, at most n.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What all linear mixers share: draw weights, apply weights."""
+"""The base class of linear mixers, which draw weights and mix with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mix(weights: Tensor, x: Shaped[Tensor, "b *shape"]) -> Float[Tensor, "m *sha
     Raises
     ------
     InputError
-        If `x` is not a float tensor or does not have one sample a column of `weights`.
+        If `x` is not a float tensor, or does not have one sample for each column of `weights`.
 
     Examples
     --------
@@ -68,12 +68,12 @@ def _check_samples(x: Tensor) -> None:
 def _mixed(
     weights: Float[Tensor, "m b"], x: Float[Tensor, "b *shape"]
 ) -> Float[Tensor, "m *shape"]:
-    # Samples whose channels lie last in memory (channels_last) are mixed in this order, and so
-    # come out in it.
+    # Samples in the memory format channels_last are mixed with their channels last, so that the
+    # result has the same format.
     last = x.ndim > 2 and x.stride(1) == 1
     ordered = x.movedim(1, -1) if last else x
     flat = ordered.flatten(1) if x.ndim > 1 else x[:, None]
-    # torch multiplies no floats of 8 bits.
+    # torch does not multiply floats of 8 bits.
     dtype = x.dtype if x.dtype.itemsize > 1 else torch.float32
     with autocast_outside(x.device.type):
         product = weights.to(dtype) @ flat.to(dtype)
@@ -84,7 +84,7 @@ def _mixed(
 class LinearMixer(nn.Module, ABC):
     """A mixer whose outputs are convex combinations of the samples of a batch.
 
-    Called as `torchvision.transforms.v2.MixUp` is: ``mixer(x, y) -> (x_mixed, y_soft)``.
+    It is called like `torchvision.transforms.v2.MixUp`: ``mixer(x, y) -> (x_mixed, y_soft)``.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class LinearMixer(nn.Module, ABC):
     ) -> Float[Tensor, "b b"]:
         """Draw the weights on `device`, which is the generator's if there is one.
 
-        They are computed in float64 and come in `dtype` or a wider one.
+        Weights are computed in float64 and returned in `dtype` or a wider one.
         """
 
     def weights(
@@ -129,17 +129,17 @@ class LinearMixer(nn.Module, ABC):
         batch_size : int
             The number B of samples.
         generator : torch.Generator, optional
-            The only source of randomness when given (torch's global one otherwise). The draw
-            happens on its device, so one seed gives the same weights wherever they are used.
+            The only source of randomness; torch's global generator by default. Weights are drawn on
+            its device, so that a seed gives the same weights wherever they are used.
         device : str or torch.device, optional
-            Where the weights go; the generator's device by default.
+            The device of the weights; by default the generator's.
         dtype : torch.dtype, optional
             torch's default dtype if not given.
 
         Returns
         -------
         torch.Tensor of shape (B, B)
-            Not negative, each row sums to 1; row i gives mixed sample i.
+            Weights of at least 0. Each row sums to 1; row i gives mixed sample i.
 
         Raises
         ------
@@ -165,7 +165,7 @@ class LinearMixer(nn.Module, ABC):
         assert source is not None
         drawn = self._draw(batch_size, generator, source, dtype)
         target = source if device is None else device
-        # A copy to the host that is not waited for may be read before it has arrived.
+        # A copy to the host must be waited for: it could be read before it has arrived.
         return drawn.to(target, dtype, non_blocking=target.type != "cpu")
 
     def forward(
@@ -176,27 +176,28 @@ class LinearMixer(nn.Module, ABC):
         Parameters
         ----------
         x : torch.Tensor of shape (B, ...), or dict, list or tuple
-            Samples, any float dtype. Without `y`, a batch as data loaders make them: it comes back
-            with its samples and labels mixed, and all else as it was. As for torchvision's MixUp,
-            the labels are the second member, in a dict that called "labels" or something with
-            "label"; the samples are the first other tensor of floats.
+            Samples of any float dtype. Without `y`, a batch as data loaders make them: the result
+            has the same structure, with samples and labels mixed and all else as it was. As in
+            torchvision's MixUp, the labels are the second member of a list or tuple, and the member
+            of a dict whose name is "labels" or contains "label"; the samples are the first other
+            tensor of floats.
         y : torch.Tensor of shape (B,), (B, K) or (B, ...)
-            Integer classes, one a sample or, in a mask (B, H, W), one a pixel (they need
-            `num_classes`); soft labels (B, K); or floats of any shape, such as those to predict in
-            a regression.
+            Integer classes, one for each sample or, in a mask (B, H, W), for each pixel (they need
+            `num_classes`); soft labels (B, K); or floats of any shape, such as targets of a
+            regression.
         *others : object
-            Returned as they are.
+            Further members of the batch, which are returned as they are.
         generator : torch.Generator, optional
-            The only source of randomness when given.
+            The only source of randomness; torch's global generator by default.
 
         Returns
         -------
         x_mixed : torch.Tensor of shape (B, ...)
-            In the dtype and the memory format of `x`.
+            Mixed samples, in the dtype and memory format of `x`.
         y_mixed : torch.Tensor of shape (B, K), (B, K, H, W) or (B, ...)
-            Floats in their own dtype; soft labels of integer classes in that of `x` (float32 for
-            half-precision samples). An unknown class is refused on a CPU and gives NaN in compiled
-            code and on other devices, which would have to be waited for.
+            Floats keep their dtype; soft labels of integer classes have that of `x` (float32 for
+            half-precision samples). An unknown class is refused on a CPU, and gives NaN in compiled
+            code and on other devices, where a check would make the host wait.
 
         Raises
         ------
@@ -252,7 +253,7 @@ class LinearMixer(nn.Module, ABC):
     def _drawn_and_mixed(
         self, x: Float[Tensor, "b *shape"], y: Tensor, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *other"]]:
-        """Draw weights, and mix with them a batch and its labels, which are both checked."""
+        """Draw weights, and mix a checked batch and its checked labels with them."""
         dtype = widened(x.dtype)
         weights = self._drawn(x.shape[0], generator, x.device, dtype)
         return _mixed(weights, x), _mixed(weights, self._soft(y, dtype))
@@ -280,7 +281,7 @@ def random_order(
     *,
     first: Tensor | None = None,
 ) -> Int64[Tensor, ...]:
-    """Draw permutations of the last axis; `first` marks what comes first."""
+    """Draw permutations of the last axis; places where `first` is 1 come first."""
     keys = random_ranks(shape, generator, device)
     if first is not None:
         # Keys lie in [0, 1).
@@ -294,8 +295,8 @@ def random_order(
 def random_ranks(
     shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
 ) -> Float[Tensor, ...]:
-    """Draw sort keys; float64 makes a tie, and so a biased permutation, all but impossible."""
+    """Draw random numbers to sort by, in float64: ties, which bias a permutation, hardly occur."""
     if generator is None:
         return torch.rand(shape, device=device, dtype=torch.float64)
-    # With a generator, None included, torch traces no shape that varies.
+    # Given a generator, None included, torch cannot trace a shape that varies.
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)

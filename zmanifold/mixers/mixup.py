@@ -76,7 +76,7 @@ class Mixup(LinearMixer):
         device: torch.device,
         dtype: torch.dtype,
     ) -> Float64[Tensor, "b b"]:
-        # Where a sample is its own partner, λ + (1 - λ) is 1 in float64 alone.
+        # In float64: if a sample is its own partner, λ + (1 - λ) must be 1 exactly.
         lam = self._lambda(batch_size if self.per_sample else 1, generator, device)
         partner = random_order((batch_size,), generator, device)
         lam = lam.expand(batch_size)

@@ -1,4 +1,4 @@
-"""The mixers by name, and what the command line, sweeps and experiments make of a name."""
+"""The mixers by name, and mixers from specifications."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MixerInfo", "available", "make_mixer", "mixers_from_specs", "registe
 
 @dataclass(frozen=True)
 class MixerInfo(Info):
-    """What `available` says of a mixer; `strengths` are the numbers that tables show."""
+    """The description of a mixer; `strengths` are the parameters that tables show."""
 
     strengths: tuple[str, ...] = ()
 
@@ -37,15 +37,15 @@ def available() -> list[MixerInfo]:
 
 
 def make_mixer(spec: str, *, num_classes: int | None = None) -> Any:
-    """Make the mixer that a specification names.
+    """Make the mixer that a specification describes.
 
     Parameters
     ----------
     spec : str
-        ``NAME[:PARAM=VALUE[,...]]``, "none" for the original data, or ``module.Name[:...]`` for a
-        mixer of one's own.
+        ``NAME[:PARAM=VALUE[,...]]``, "none" for the original data, or ``module.Name[:...]`` for the
+        user's own mixer.
     num_classes : int, optional
-        The number of classes; needed when the mixer is given integer labels.
+        The number of classes; needed for integer labels.
 
     Returns
     -------
@@ -83,19 +83,17 @@ def mixers_from_specs(
     Parameters
     ----------
     specs : iterable of str
-        Each as `make_mixer` takes it, with grids (``START:STOP:STEP`` or ``A/B/C``), or several
-        bare names, separated by commas.
+        Specifications as for `make_mixer`, also with grids (``START:STOP:STEP`` or ``A/B/C``), or
+        several names without parameters, separated by commas.
     gammas : sequence of float, optional
-        The strengths of mixers that have a `gamma` where a bare name gives none.
-    alpha : float, optional
-        The same for `alpha`.
-    n_mix : int, optional
-        The same for `n_mix`.
+        Values for mixers with a parameter `gamma` whose specification gives none.
+    alpha, n_mix : optional
+        The same for the parameters `alpha` and `n_mix`.
 
     Returns
     -------
     list of mixer or None
-        One entry a strength; None stands for the original data.
+        One entry for each strength; None stands for the original data.
 
     Raises
     ------
@@ -112,7 +110,7 @@ def mixers_from_specs(
     ZetaMixup(gamma=2.4, n_mix=None, anchored=False)
     ZetaMixup(gamma=4.0, n_mix=None, anchored=False)
     """
-    # What no named mixer uses is checked, too.
+    # Values are checked even if none of the mixers uses them.
     if gammas is not None:
         for value in gammas:
             _registry.make("zeta", {"gamma": value})

@@ -25,7 +25,7 @@ __all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
 # is faster for smaller batches, too, but these have their published draws.)
 _LARGE_BATCH = 128
 
-# On a GPU ranks are counted, which takes time B³: beyond this size sorting is faster.
+# On a GPU a kernel counts ranks, which takes a time of B³: above this size sorting is faster.
 _LARGEST_BY_KERNEL = 1024
 
 
@@ -40,9 +40,9 @@ class ZetaMixup(LinearMixer):
     n_mix : int, optional
         T: each output mixes T randomly chosen samples of the batch; all of them by default.
     anchored : bool, default=False
-        Where each row's largest weight goes. False permutes every row independently (Eq. 6 of
-        the paper): some samples may lead several outputs, others none. True puts it on the
-        diagonal, as the authors' released code does: output k stays nearest to sample k.
+        The place of each row's largest weight. False permutes every row independently (Eq. 6 of
+        the paper): some samples have the largest weight in several outputs, others in none. True
+        puts it on the diagonal, as the authors' released code does: output k is nearest sample k.
     num_classes : int, optional
         The number of classes; needed when labels are integers.
 
@@ -157,7 +157,7 @@ class ZetaMixup(LinearMixer):
         device: torch.device,
         dtype: torch.dtype,
     ) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b c"]]:
-        """Draw what `_draw` does with the same keys, and mix labels, in one kernel of a GPU."""
+        """Draw weights as `_draw` does from the same keys, and mix labels, in one GPU kernel."""
         from zmanifold.mixers._zeta_triton import drawn_rows
 
         n_mix = self._n_mixed(batch_size)
@@ -188,25 +188,25 @@ class ZetaMixup(LinearMixer):
     def _series(
         self, n_mix: int, generator: torch.Generator | None, device: torch.device
     ) -> Float64[Tensor, " t"]:
-        """Return i^-γ / Σ j^-γ, which is not to be written to."""
+        """Return i^-γ / Σ j^-γ; the result is cached and must not be written to."""
         if isinstance(self.gamma, tuple):
             low, high = self.gamma
             drawn = low + (high - low) * random_ranks((1,), generator, device)
             return _p_series(drawn, n_mix, device)
         if device.type != "cpu" or torch.compiler.is_compiling():
-            # A graph that is captured on a GPU owns what it makes.
+            # Not from the cache: a CUDA graph owns the memory of what is computed in it.
             return _p_series(self.gamma, n_mix, device)
         return torch.from_numpy(_p_series_kept(self.gamma, n_mix))
 
 
 def _by_kernel(batch_size: int, device: torch.device, dtype: torch.dtype) -> bool:
-    """Say whether one kernel draws the weights; elsewhere torch's do, 18 a batch."""
+    """Tell whether one GPU kernel draws the weights, instead of 18 of torch's kernels."""
     return (
         device.type == "cuda"
         and not torch.compiler.is_compiling()
         and batch_size <= _LARGEST_BY_KERNEL
         and dtype in (torch.float32, torch.float64)
-        # What torch.func maps or differentiates is no memory that a kernel could read.
+        # Tensors under transformations of torch.func have no memory that a kernel could read.
         and torch._C._functorch.peek_interpreter_stack() is None
         and _compiles(device)
     )
@@ -214,13 +214,13 @@ def _by_kernel(batch_size: int, device: torch.device, dtype: torch.dtype) -> boo
 
 @lru_cache
 def _compiles(device: torch.device) -> bool:
-    """Say whether Triton, which is optional, compiles kernels for this GPU."""
+    """Tell whether Triton, which is optional, compiles kernels for this GPU."""
     try:
         from triton.runtime import driver
 
         import zmanifold.mixers._zeta_triton  # noqa: F401  # whether it can be imported
 
-        # It compiles its driver, for which a C compiler is needed.
+        # Triton compiles its driver, which needs a C compiler.
         driver.active.get_current_target()
     except Exception:
         return False
