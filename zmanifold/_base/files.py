@@ -14,14 +14,9 @@ from typing import Any
 from zmanifold._base.errors import InputError, unknown_name
 
 try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
+    import fcntl
 except ImportError:  # On Windows nothing is locked, and nothing removed.
-    LOCK_EX = LOCK_NB = 0
-
-    def flock(handle: int, how: int) -> None:
-        """Refuse, as a file system without locks does."""
-        raise OSError(f"no locks here for {handle}, {how}")
-
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "check_output",
@@ -125,20 +120,17 @@ def check_output(
         raise unknown_name("ending of the output", path.suffix or path.name, endings)
     try:
         folder = (path.resolve() if path.is_symlink() else path).parent
-    except RuntimeError:
-        said = f"the output {str(path)!r} is a link that leads back to itself: give another name."
-        raise InputError(said) from None
+        # Permissions are not enough: the file system may be read-only.
+        if folder.is_dir():
+            with tempfile.TemporaryFile(dir=folder):
+                exists = path.exists()
+    except (OSError, RuntimeError) as error:  # the latter of a link that leads back to itself
+        reason = getattr(error, "strerror", None) or "it is a link to itself"
+        raise InputError(
+            f"the output {str(path)!r} cannot be written ({reason}): choose another folder or name."
+        ) from None
     if not folder.is_dir():
         raise InputError(f"the output folder {str(folder)!r} does not exist: make it first.")
-    try:
-        # Permissions are not enough: the file system may be read-only.
-        with tempfile.TemporaryFile(dir=folder):
-            exists = path.exists()
-    except OSError as error:
-        raise InputError(
-            f"the output {str(path)!r} cannot be written ({error.strerror}): choose another folder "
-            "or name."
-        ) from None
     if path.is_dir():
         raise InputError(f"the output {str(path)!r} is a folder: give a file name.")
     if exists and not path.is_file():
@@ -273,7 +265,7 @@ def _locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
         # Some network file systems have no locks. There nothing is removed either.
         with contextlib.suppress(OSError):
-            flock(handle, LOCK_EX | LOCK_NB)
+            _lock(handle)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
         # Another process took the file for an abandoned one before it was locked.
@@ -288,10 +280,17 @@ def _remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
             with contextlib.suppress(OSError):
                 handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
                 try:
-                    flock(handle, LOCK_EX | LOCK_NB)
+                    _lock(handle)
                     path.unlink()
                 finally:
                     os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Lock a file until its handle is closed; raise OSError where another process has."""
+    if fcntl is None:
+        raise OSError("no locks on this system")
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sync_folder(folder: Path) -> None:
