@@ -68,12 +68,11 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     Notes
     -----
     The pointwise results are those of a singular value decomposition in float64, unless one of the
-    eigenvalues lies at the threshold but for rounding (docs/proofs.md, section 8). Those of
-    scikit-dimension's ``lPCA(ver="FO").fit_pw`` [2]_ are the same on float64 data of ordinary scale,
-    at points whose k-th neighbour is no tie; it fits one PCA after the other in Python, in the
-    points' type. A CPU
-    counts the eigenvalues above the threshold by Sylvester's law of inertia instead of computing
-    them, and computes those of the few neighbourhoods where rounding could decide.
+    eigenvalues lies at the threshold but for rounding (docs/proofs.md, section 8). On float64 data
+    of ordinary scale scikit-dimension's ``lPCA(ver="FO").fit_pw`` [2]_ gives the same at points
+    whose k-th neighbour is no tie; it fits one PCA after the other in Python, in the points' type.
+    A CPU counts the eigenvalues above the threshold by Sylvester's law of inertia instead of
+    computing them, and computes those of the few neighbourhoods where rounding could decide.
 
     References
     ----------
