@@ -89,6 +89,17 @@ def test_intervals_of_symmetric_samples_are_students(rng):
     np.testing.assert_allclose(verdicts.intervals(skewed)[0], low, atol=0.02)
 
 
+def test_the_ends_solve_halls_polynomial(rng):
+    """t + g t²/3 + g² t³/27 + g/6 is the quantile, with g the skewness over the root of n."""
+    samples = rng.lognormal(0, 1, (9, 40))
+    g = stats.skew(samples, axis=1) / np.sqrt(40)
+    ends = np.array(verdicts.intervals(samples))
+    t = (samples.mean(axis=1) - ends) / stats.sem(samples, axis=1)
+    quantile = stats.t.ppf(0.975, 39)
+    found = t + g * t**2 / 3 + g**2 * t**3 / 27 + g / 6
+    np.testing.assert_allclose(found, np.outer([quantile, -quantile], np.ones(9)), rtol=1e-9)
+
+
 def test_equal_effects_have_no_interval():
     same = judged(3.0)
     same.effects[:] = 3.0

@@ -138,7 +138,8 @@ def sweep_id(
 
     Without --out the table goes to stdout: drawn on a terminal, as CSV in a
     pipe. With --out a journal beside the table keeps each cell as soon as it is
-    finished, and --resume continues from it.
+    finished, and --resume continues from it. Means that cannot be read as they
+    stand have `flags` in the table, and stderr says what helps.
 
     For example:
 

@@ -69,12 +69,11 @@ class LocalPCA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     Notes
     -----
     The pointwise results are those of a singular value decomposition in float64, unless an
-    eigenvalue lies at the threshold up to rounding (docs/proofs.md, section 8). The results of
-    scikit-dimension's ``lPCA(ver="FO").fit_pw`` [2]_ are the same on float64 data of ordinary
-    scale, at points whose k-th neighbour is no tie; it fits one PCA after the other in Python, in
-    the points' own type. Here they are computed in batches, in float64. A CPU counts the
-    eigenvalues above the threshold by Sylvester's law of inertia. It computes the eigenvalues only
-    of the few neighbourhoods where rounding could change the count.
+    eigenvalue lies at the threshold up to rounding (docs/proofs.md, section 8). On float64 data of
+    ordinary scale scikit-dimension's ``lPCA(ver="FO").fit_pw`` [2]_ gives the same at points whose
+    k-th neighbour is no tie; it fits one PCA after the other in Python, in the points' own type. A
+    CPU counts the eigenvalues above the threshold by Sylvester's law of inertia. It computes the
+    eigenvalues only of the few neighbourhoods where rounding could change the count.
 
     References
     ----------

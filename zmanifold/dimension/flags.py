@@ -169,22 +169,22 @@ def has_two_modes(known: Shaped[np.ndarray, " p"]) -> bool:
     >>> has_two_modes(np.repeat([2.0, 3.0, 4.0, 5.0], 50))
     False
     """
-    counts, step = _histogram(known)
+    counts = _histogram(known)
     total = np.concatenate([[0], np.cumsum(counts)])
     width = 1
     while 3 * width <= len(counts):
-        if _has_valley(total, width, math.ceil(_APART / step)):
+        if _has_valley(total, width):
             return True
         width *= 2
     return False
 
 
-def _histogram(known: Shaped[np.ndarray, " p"]) -> tuple[Int64[np.ndarray, " b"], int]:
-    """Count values in bins of a width of 1, or of a larger whole number; return the width, too.
+def _histogram(known: Shaped[np.ndarray, " p"]) -> Int64[np.ndarray, " b"]:
+    """Count values in bins of width 1, or of a larger whole number if there were too many bins.
 
     A hundredth at each end is left out: no side of a valley hangs on it, and it may lie anywhere.
     """
-    nothing = np.zeros(0, dtype=np.int64), 1
+    nothing = np.zeros(0, dtype=np.int64)
     whole = np.rint(known[np.isfinite(known)])
     if not len(whole):
         return nothing
@@ -193,10 +193,10 @@ def _histogram(known: Shaped[np.ndarray, " p"]) -> tuple[Int64[np.ndarray, " b"]
         return nothing
     step = max(1, math.ceil((high - low + 1) / _MOST_BINS))
     kept = whole[(whole >= low) & (whole <= high)]
-    return np.bincount(((kept - low) // step).astype(np.int64)), step
+    return np.bincount(((kept - low) // step).astype(np.int64))
 
 
-def _has_valley(total: Int64[np.ndarray, " b"], width: int, apart: int) -> bool:
+def _has_valley(total: Int64[np.ndarray, " b"], width: int) -> bool:
     """Tell whether some window of so many bins is a valley between two fuller ones."""
     from scipy.stats import binom
 
@@ -208,7 +208,7 @@ def _has_valley(total: Int64[np.ndarray, " b"], width: int, apart: int) -> bool:
     lower, valley = np.minimum(held[left], held[right]), held[middle]
     least = _SIDE * total[-1]
     sides = (total[middle] >= least) & (total[-1] - total[middle + width] >= least)
-    looked_at = sides & (right - left >= apart) & (valley < _DEPTH * lower)
+    looked_at = sides & (right - left >= _APART) & (valley < _DEPTH * lower)
     lower, valley = lower[looked_at], valley[looked_at]
     chance = binom.cdf(valley, valley + lower, _DEPTH / (1 + _DEPTH))
     return bool((chance <= _CHANCE).any())

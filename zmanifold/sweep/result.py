@@ -43,7 +43,7 @@ COLUMNS = (
 )
 
 # What tells a cell from others, but for the seed.
-_CELL = ["dataset", "mixer", "gamma", "alpha", "parameters", "estimator", "n_neighbors"]
+_CELL = ["dataset", "mixer", "parameters", "estimator", "n_neighbors"]
 
 # Columns that the rows of earlier journals lack, with what they hold there. Such cells are kept as
 # they are: what nobody measured is missing, and is not taken for "no flag".
@@ -109,7 +109,7 @@ class SweepResult:
 
         recall = ["recall"] if any("recall" in row for row in self.rows) else []
         frame = pd.DataFrame(list(self.rows), columns=[*COLUMNS, *recall])
-        means = frame.groupby(_CELL, dropna=False)["id_mean"]
+        means = frame.groupby(_CELL)["id_mean"]
         frame["id_std_seeds"] = means.transform("std").astype(float)
         return frame
 
