@@ -75,9 +75,9 @@ def one_hot(
             [0., 0., 1.]])
     """
     classes = y.long().unsqueeze(1)
-    every = torch.arange(num_classes, device=y.device).view(-1, *[1] * (y.ndim - 1))
-    hot = (classes == every).to(dtype)
+    zeros = torch.zeros((y.shape[0], num_classes, *y.shape[1:]), dtype=dtype, device=y.device)
     if y.device.type != "cpu" or torch.compiler.is_compiling():
+        hot = zeros.scatter(1, classes.clamp(0, num_classes - 1), 1.0)
         # Not math.nan: a compiled graph would check that this global is unchanged, and NaN is not
         # equal to itself.
         return hot.masked_fill((classes < 0) | (classes >= num_classes), float("nan"))
@@ -85,7 +85,7 @@ def one_hot(
         low, high = (int(extreme) for extreme in classes.aminmax())
         if low < 0 or high >= num_classes:
             raise _unknown_classes(low, high, num_classes, "sample" if y.ndim == 1 else "pixel")
-    return hot
+    return zeros.scatter_(1, classes, 1.0)
 
 
 def _unknown_classes(low: int, high: int, num_classes: int, owner: str) -> InputError:
