@@ -308,6 +308,7 @@ X, Y = torch.rand(4, 3), torch.tensor([0, 1, 2, 1])
         (lambda: zm.Mixup(num_classes=3)(X, Y[:, None]), "hard labels have shape"),
         (lambda: zm.mix(torch.eye(3), X), "do not fit x of shape"),
         (lambda: zm.mix(torch.eye(4), X.long()), "mixing needs floats"),
+        (lambda: zm.mix(torch.eye(4), X + 0j), r"convert it with torch.view_as_real\(x\)"),
         (lambda: zm.mix(torch.eye(4), X.to_sparse()), r"x is a sparse .* with x.to_dense\(\)"),
         (lambda: zm.Mixup(num_classes=3)(X.to_sparse(), Y), r"convert it with x.to_dense\(\)"),
         (lambda: zm.Mixup()(X, torch.eye(4).to_sparse()), r"convert it with y.to_dense\(\)"),

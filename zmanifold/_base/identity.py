@@ -67,7 +67,8 @@ def identity(thing: Any) -> str | None:
 
 
 def _parts(thing: Any, seen: _Seen) -> Iterator[bytes]:
-    if isinstance(thing, _PLAIN):
+    # Not those derived from them: how NumPy shows a float64 depends on np.set_printoptions.
+    if type(thing) in _PLAIN:
         yield f"{type(thing).__name__} {thing!r}".encode()
         return
     if id(thing) in seen:  # a cycle, or a second reference to the object
