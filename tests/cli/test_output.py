@@ -11,6 +11,7 @@ import re
 import select
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,14 @@ def test_at_80_columns_the_usual_table_is_whole(monkeypatch, table):
         words = text.split()
         assert all(f"{value:.3f}" in words for value in table[column])
     assert "dataset array, estimator FO, batch_size 32" in text
+
+
+def test_rows_that_are_all_alike(monkeypatch):
+    stream = Terminal(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        printing.print_frame(pd.DataFrame({"a": [1, 1], "b": ["x", "x"]}))
+    assert stream.text().split()[-4:] == ["1", "x", "1", "x"]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
@@ -243,7 +252,7 @@ def test_dollar_signs_are_drawn(run, cost, tmp_path, ending):
 
 
 def test_a_failing_plot_leaves_the_table_whole(run, cost, tmp_path, monkeypatch):
-    many = sys.modules["zmanifold.sweep.many"]
+    many = import_module("zmanifold.sweep.many")
     monkeypatch.setattr(many, "sweep_figure", lambda frame: 1 / 0)
     code, out, error = run(*cost, "--plot", "p.png")
     assert code == 1
@@ -277,7 +286,7 @@ def near(tmp_path, monkeypatch, rng):
 
 def test_classes_beyond_the_colours_are_refused_before_the_work(run, near, tmp_path, monkeypatch):
     command = near(12)
-    module = sys.modules["zmanifold.measures._vicinity"]
+    module = import_module("zmanifold.measures._vicinity")
     monkeypatch.setattr(module, "search", lambda *a, **k: pytest.fail("work has begun"))
     code, out, error = run(*command, "--embed", "v.png")
     assert (code, out) == (2, "")
@@ -287,7 +296,7 @@ def test_classes_beyond_the_colours_are_refused_before_the_work(run, near, tmp_p
 
 def test_a_failing_picture_leaves_the_table_whole(run, near, monkeypatch):
     command = near(3)
-    embedding = sys.modules["zmanifold.measures._embedding"]
+    embedding = import_module("zmanifold.measures._embedding")
     monkeypatch.setattr(embedding, "centred_in_float32", lambda *a: 1 / 0)
     code, out, error = run(*command, "--embed", "v.png")
     assert code == 1

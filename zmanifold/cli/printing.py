@@ -267,27 +267,29 @@ def _draw(frame: Any) -> None:
     from rich.text import Text
 
     console = Console()
-    # A terminal is narrow: a column with the same value in all rows is moved to the caption.
+    # A terminal is narrow: a column with the same value in all rows is said below the table.
     alike = [c for c in frame.columns if len(frame) > 1 and frame[c].nunique(dropna=False) == 1]
+    if len(alike) == len(frame.columns):
+        alike = []
     shown = frame.drop(columns=alike)
     said = [f"{c} {_cell(frame[c].iloc[0])}" for c in alike if frame[c].notna().all()]
-    # Each column with its heading, which may break after an underscore.
-    columns = [
-        [readable(str(name)).replace("_", "_\n"), *(readable(_cell(v)) for v in shown[name])]
-        for name in shown.columns
-    ]
+    columns = [[readable(str(c)), *(readable(_cell(v)) for v in shown[c])] for c in shown.columns]
     widths = _widths(columns, console.width)
+    if len(widths) < len(columns):
+        # Headings may break after an underscore.
+        columns = [[heading.replace("_", "_\n"), *cells] for heading, *cells in columns]
+        widths = _widths(columns, console.width)
     if left := list(map(str, shown.columns[len(widths) :])):
         said.append(f"left out, too wide here: {', '.join(left)}")
     # A Text has no markup: [bold] and :smile: of a name stay what they are.
-    caption = Text(readable(", ".join(said))) if said else None
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, caption=caption)
-    table.caption_justify = "left"
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for (heading, *_), width in zip(columns, widths, strict=False):
         table.add_column(Text(heading), width=width, overflow="fold")
     for row in list(zip(*columns[: len(widths)], strict=True))[1:]:
         table.add_row(*map(Text, row))
     console.print(table)
+    if said:
+        console.print(Text(readable(", ".join(said))))
 
 
 def _widths(columns: list[list[str]], most: int) -> list[int]:
