@@ -34,15 +34,26 @@ _turns: ContextVar[threading.Lock] = ContextVar("turns", default=_everyones_turn
 _RETURNS = "return x_mixed, (x_mixed, y), (x_mixed, y, loss_weights) or (x_mixed, y_a, y_b, lam)"
 
 
-def called(function: Callable[..., Any], generator: torch.Generator, *args: Any, **may: Any) -> Any:
-    """Call a function so that its randomness is the generator's, with those keywords it takes."""
+def called(
+    function: Callable[..., Any],
+    generator: torch.Generator,
+    *args: Any,
+    seed: int | None = None,
+    **may: Any,
+) -> Any:
+    """Call a function so that its randomness is the generator's, with those keywords it takes.
+
+    A function without the keyword ``generator`` draws from the global generators, seeded by `seed`
+    or, without it, by the generator's next number.
+    """
     taken = _keywords_of(function)
     options = {name: value for name, value in may.items() if name in taken and value is not None}
     with _one_at_a_time():
         if "generator" in taken:
             return function(*args, generator=generator, **options)
-        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-        with _seeded(int(seed)):
+        if seed is None:
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        with _seeded(seed):
             return function(*args, **options)
 
 

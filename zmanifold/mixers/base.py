@@ -56,6 +56,7 @@ def apply(
     *,
     num_classes: int | None = None,
     latent: bool = False,
+    seed: int | None = None,
 ) -> tuple[Tensor, Tensor, Float[Tensor, " b"] | None]:
     """Mix a batch with a mixer of any kind, and check what it returns.
 
@@ -69,13 +70,15 @@ def apply(
         Integer classes or soft labels.
     generator : torch.Generator
         The only source of randomness. A mixer without the keyword ``generator`` draws from the
-        global generators of torch, NumPy and Python, which are seeded from it and then restored.
+        global generators of torch, NumPy and Python, which are seeded and then restored.
     indices : torch.Tensor of int64, shape (b,), optional
         The samples' row numbers in the data set, for mixers that take them.
     num_classes : int, optional
         The number of classes of integer labels, for mixers that do not know it themselves.
     latent : bool, default=False
         Whether a latent mixer may return a network's output.
+    seed : int, optional
+        The seed of the global generators; the next number of `generator` by default.
 
     Returns
     -------
@@ -106,14 +109,14 @@ def apply(
         return x, y, None
     check_mixer(mixer, latent=latent)
     if is_linear(mixer) and not callable(mixer):
-        to_x, to_y = draw_weights(mixer, len(x), generator)
+        to_x, to_y = draw_weights(mixer, len(x), generator, seed=seed)
         soft = distributions(y, classes_of(mixer, num_classes), x.dtype)
         # Mixed in float64 and rounded once, as in `Batches`, so that equal samples stay equal.
         mixed = mix(to_x.to(x.device), x.double()).to(x.dtype)
         return mixed, mix(to_y.to(y.device), soft), None
     if is_linear(mixer) and y.ndim == 1 and not y.is_floating_point():
         y = distributions(y, classes_of(mixer, num_classes), x.dtype)
-    returned = called(mixer, generator, x, y, indices=indices)
+    returned = called(mixer, generator, x, y, seed=seed, indices=indices)
     x_mixed, y_mixed, loss_weights = parts_of(returned, mixer, x, y, num_classes)
     if not latent:
         check_samples(x_mixed, x)
@@ -121,7 +124,7 @@ def apply(
 
 
 def draw_weights(
-    mixer: Any, batch_size: int, generator: torch.Generator
+    mixer: Any, batch_size: int, generator: torch.Generator, *, seed: int | None = None
 ) -> tuple[Float[Tensor, "b b"], Float[Tensor, "b b"]]:
     """Draw the float64 weights of one batch, for the samples and for the labels.
 
@@ -133,6 +136,8 @@ def draw_weights(
         The number b of samples.
     generator : torch.Generator
         The only source of randomness.
+    seed : int, optional
+        As for `apply`.
 
     Raises
     ------
@@ -148,7 +153,7 @@ def draw_weights(
     tensor([[0.5000, 0.5000],
             [0.5000, 0.5000]], dtype=torch.float64)
     """
-    drawn = called(mixer.weights, generator, batch_size, dtype=torch.float64)
+    drawn = called(mixer.weights, generator, batch_size, seed=seed, dtype=torch.float64)
     if isinstance(drawn, tuple) and len(drawn) == 2:
         return _checked_weights(drawn[0], batch_size), _checked_weights(drawn[1], batch_size)
     both = _checked_weights(drawn, batch_size)

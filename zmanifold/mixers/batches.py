@@ -233,7 +233,10 @@ class MixedRows:
         sources = [self.batches.points] if soft is None else [self.batches.points, soft]
         generator, device = torch.Generator(), self.batches.points.device
         for part in chunks(len(members), min(self.batches.memory, 2**25) // (16 * b * (b + d))):
-            drawn = [draw_weights(self.mixer, b, generator.manual_seed(s)) for s in seeds[part]]
+            drawn = [
+                draw_weights(self.mixer, b, generator.manual_seed(seed), seed=seed)
+                for seed in seeds[part]
+            ]
             for which, (source, target) in enumerate(zip(sources, out, strict=True)):
                 # Mixed in float64 and rounded once, so that points that coincide exactly (γ = 0)
                 # stay equal.
@@ -258,7 +261,7 @@ class MixedRows:
             x = x.view(b, *shape) if shape else x
             generator.manual_seed(seed)
             mixed, mixed_y, _ = apply(
-                self.mixer, x, y[batch], generator, batch, num_classes=n_classes
+                self.mixer, x, y[batch], generator, batch, num_classes=n_classes, seed=seed
             )
             part = slice(i * b, (i + 1) * b)
             out[0][part] = mixed.detach().reshape(b, d)
