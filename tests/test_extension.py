@@ -112,9 +112,11 @@ def test_an_edited_mixer_is_another_one(tmp_path, monkeypatch, own):
 def test_on_a_cluster(own):
     X, _ = zm.make_helix(300, random_state=0)
     options = {"mixers": ["fade:p=0.3"], "estimators": ["halving"], "n_neighbors": 6, "seeds": 2}
+    options["batch_size"] = 60
     here = zm.sweep_id(X, progress=False, **options).to_frame()
     there = zm.sweep_id(X, progress=False, dask="local:2", **options).to_frame()
     assert there.drop(columns="seconds").equals(here.drop(columns="seconds"))
+    assert there["flags"].str.contains("few-batches").all()
 
 
 def test_by_its_place(run):

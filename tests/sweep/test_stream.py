@@ -76,6 +76,16 @@ def test_the_same_numbers_as_in_memory(tmp_path, rng, never_held, make, options)
     assert again.equals(streamed)
 
 
+def test_the_same_flags_as_in_memory(tmp_path, never_held):
+    X = zm.load_dataset("digits", n_samples=280).points.reshape(280, -1)
+    settings = {"mixers": [None, zm.Mixup(), zm.ZetaMixup(0.0)], "n_neighbors": (8, 31)}
+    result = zm.sweep_id(mapped(tmp_path, X), seeds=1, progress=False, **settings)
+    assert [row["flags"] for row in result.rows] == [
+        "saturated", "", "saturated;few-batches", "few-batches",
+        "degenerate;few-batches", "degenerate;few-batches",
+    ]  # fmt: skip
+
+
 def tenths(rng):
     """Sums of the squares of such values depend on the order of summation."""
     return rng.integers(0, 4, size=(600, 5)) * 0.1
