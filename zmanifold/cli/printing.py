@@ -14,7 +14,7 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,8 +227,17 @@ def print_line(text: str, *, kept: Path | None = None) -> None:
     _print(lambda: typer.echo(readable(text)), kept)
 
 
-def print_frame(frame: Any, *, kept: Path | None = None) -> None:
-    """Print a table: drawn on a terminal, as CSV in a pipe; `kept` is the file that holds it.
+def print_frame(frame: Any, *, kept: Path | None = None, spare: Sequence[str] = ()) -> None:
+    """Print a table: drawn on a terminal, as CSV in a pipe.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The table.
+    kept : Path, optional
+        The file that holds it, too.
+    spare : sequence of str, default=()
+        The columns that a narrow terminal leaves out first, in this order; then the last ones.
 
     Examples
     --------
@@ -239,7 +248,7 @@ def print_frame(frame: Any, *, kept: Path | None = None) -> None:
     digits,yes
     """
     if sys.stdout is not None and sys.stdout.isatty():
-        _print(lambda: _draw(frame), kept)
+        _print(lambda: _draw(frame, spare), kept)
     else:
         _print(lambda: typer.echo(frame.to_csv(index=False), nl=False), kept)
 
@@ -261,7 +270,7 @@ def _print(write: Callable[[], object], kept: Path | None) -> None:
         say(f"zmanifold: stdout cannot be written ({reason}): {kept} holds the result.")
 
 
-def _draw(frame: Any) -> None:
+def _draw(frame: Any, spare: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -272,14 +281,16 @@ def _draw(frame: Any) -> None:
     if len(alike) == len(frame.columns):
         alike = []
     shown = frame.drop(columns=alike)
-    said = [f"{c} {_cell(frame[c].iloc[0])}" for c in alike if frame[c].notna().all()]
-    columns = [[readable(str(c)), *(readable(_cell(v)) for v in shown[c])] for c in shown.columns]
-    widths = _widths(columns, console.width)
-    if len(widths) < len(columns):
-        # Headings may break after an underscore.
-        columns = [[heading.replace("_", "_\n"), *cells] for heading, *cells in columns]
-        widths = _widths(columns, console.width)
-    if left := list(map(str, shown.columns[len(widths) :])):
+    said = [f"{c} {cell}" for c in alike if (cell := _cell(frame[c].iloc[0]))]
+    columns, widths = _fitted(shown, console.width)
+    left: list[str] = []
+    for name in [name for name in spare if name in shown.columns]:
+        if len(widths) < len(columns):
+            shown = shown.drop(columns=name)
+            left.append(name)
+            columns, widths = _fitted(shown, console.width)
+    left += map(str, shown.columns[len(widths) :])
+    if left:
         said.append(f"left out, too wide here: {', '.join(left)}")
     # A Text has no markup: [bold] and :smile: of a name stay what they are.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -290,6 +301,17 @@ def _draw(frame: Any) -> None:
     console.print(table)
     if said:
         console.print(Text(readable(", ".join(said))))
+
+
+def _fitted(shown: Any, most: int) -> tuple[list[list[str]], list[int]]:
+    """Return the columns of a table as text, and the widths of those that fit."""
+    columns = [[readable(str(c)), *(readable(_cell(v)) for v in shown[c])] for c in shown.columns]
+    widths = _widths(columns, most)
+    if len(widths) < len(columns):
+        # Headings may break after an underscore.
+        columns = [[heading.replace("_", "_\n"), *cells] for heading, *cells in columns]
+        widths = _widths(columns, most)
+    return columns, widths
 
 
 def _widths(columns: list[list[str]], most: int) -> list[int]:

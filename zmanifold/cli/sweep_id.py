@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from zmanifold.datasets import Reading
     from zmanifold.sweep import SweepResult
 
-__all__ = ["sweep_id"]
+__all__ = ["SPARE", "sweep_id"]
+
+# Columns that a narrow terminal leaves out first: means, their errors and flags stay.
+SPARE = ("id_std_seeds", "id_q25", "id_q75", "seconds", "id_median", "id_std", "n_degenerate")
 
 _Datasets = Annotated[
     list[str],
@@ -196,7 +199,7 @@ def sweep_id(
         except PlotFailed as failed:
             results, undrawn = failed.results, failed
         except JournalLost as lost:
-            print_frame(lost.to_frame())
+            print_frame(lost.to_frame(), spare=SPARE)
             said = f"failed: {lost}: its finished cells go to the output."
             raise complain(said, 1) from None
     _print_results(results, out, plot if undrawn is None else None)
@@ -212,7 +215,7 @@ def _print_results(results: list[SweepResult], out: Path | None, plot: Path | No
     if results[0].settings["neighbors_method"] == "approximate":
         say(measured_recall(results))
     if out is None and any(result.rows for result in results):
-        print_frame(joint_table(results))
+        print_frame(joint_table(results), spare=SPARE)
     print_written(out, sidecar, plot, err=out is None)
     for sentence in flagged_cells(results):
         say(sentence)
