@@ -21,10 +21,6 @@ from zmanifold.mixers.linear import LinearMixer, mix, random_order, random_ranks
 
 __all__ = ["ZetaMixup", "gamma_from_lambda", "gamma_min"]
 
-# From this size on, and on a CPU, each row is shuffled: twice as fast as to sort random keys. (It
-# is faster for smaller batches, too, but these have their published draws.)
-_LARGE_BATCH = 128
-
 # On a GPU a kernel counts ranks, which takes a time of B³: above this size sorting is faster.
 _LARGEST_BY_KERNEL = 1024
 
@@ -112,10 +108,8 @@ class ZetaMixup(LinearMixer):
         n_mix = self._n_mixed(batch_size)
         if _by_kernel(batch_size, device, dtype):
             return self._drawn_by_kernel(batch_size, None, generator, device, dtype)[0]
-        # The permutations come first: they are the same for every gamma.
-        # Compiled code has one graph for all sizes.
-        eager = device.type == "cpu" and not torch.compiler.is_compiling()
-        if eager and batch_size >= _LARGE_BATCH:
+        # The permutations are drawn first: they are the same for every gamma.
+        if device.type == "cpu" and not torch.compiler.is_compiling():
             from zmanifold.mixers._shuffles import shuffled_rows
 
             seeds = torch.empty(batch_size, dtype=torch.int64, device=device)
@@ -123,6 +117,7 @@ class ZetaMixup(LinearMixer):
             series = self._series(n_mix, generator, device)
             series = series.float() if dtype == torch.float32 else series
             return shuffled_rows(series, seeds, anchored=self.anchored)
+        # Sorting random keys is the same on all devices, and one graph for all batch sizes.
         shape = (batch_size, batch_size)
         diagonal = None
         if self.anchored:

@@ -120,7 +120,7 @@ def sweep_id(
     >>> mixers = [None, zm.Mixup(), zm.ZetaMixup(2.8), zm.ZetaMixup(15.0)]
     >>> frame = zm.sweep_id(X, mixers=mixers, n_neighbors=8, seeds=1, progress=False).to_frame()
     >>> frame[["mixer", "gamma", "id_mean"]].round(2).values.tolist()
-    [['none', nan, 1.0], ['mixup', nan, 2.92], ['zeta', 2.8, 2.92], ['zeta', 15.0, 1.0]]
+    [['none', nan, 1.0], ['mixup', nan, 2.92], ['zeta', 2.8, 2.93], ['zeta', 15.0, 1.0]]
     """
     if dask is not None:
         check_dask(dask)
