@@ -182,7 +182,7 @@ def has_two_modes(known: Shaped[np.ndarray, " p"]) -> bool:
 def _histogram(known: Shaped[np.ndarray, " p"]) -> Int64[np.ndarray, " b"]:
     """Count values in bins of width 1, or of a larger whole number if there were too many bins.
 
-    A hundredth at each end is left out: no side of a valley hangs on it, and it may lie anywhere.
+    A hundredth at each end, which may lie anywhere, is left out: each side of a valley holds more.
     """
     nothing = np.zeros(0, dtype=np.int64)
     whole = np.rint(known[np.isfinite(known)])
