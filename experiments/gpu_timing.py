@@ -28,7 +28,7 @@ GROUPS = {
     "reductions": r"reduce|norm|[sS]can|aten::(sum|mean|max|min|any|all)$",
     "elementwise work and copies": r"elementwise|Memcpy|Memset|[cC]opy|Cat|index|gather|scatter"
     r"|aten::(add|sub|mul|div|where|fill|zero|clamp|pow|exp|log|cat|lt|gt|le|ge|eq)_?$",
-    "a kernel of our own": r"^_rows|triton",
+    "a kernel of our own": r"^_(rows|draw_pairs|mix_pairs)|triton",
 }
 # Where kernels fill less than this share of the time, the GPU waits for the host.
 BUSY = 0.7

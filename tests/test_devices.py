@@ -155,6 +155,8 @@ def test_mixed_sets(on_device):
 
 
 @on_a_gpu
+# torch says so once in a process.
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.parametrize("mixer", MIXERS, ids=repr)
 @pytest.mark.parametrize("source", ["none", "cuda"])
 def test_mixers_never_make_a_gpu_wait(mixer, source):

@@ -347,6 +347,8 @@ def test_without_files_images_are_drawn(job, monkeypatch):
          "elementwise work and copies"),
         ("void at::native::reduce_kernel<512, 1, ReduceOp<double>>", "reductions"),
         ("_rows", "a kernel of our own"),
+        ("_draw_pairs", "a kernel of our own"),
+        ("_mix_pairs", "a kernel of our own"),
         ("aten::bmm", "products"),
         ("something else", "the rest"),
     ],

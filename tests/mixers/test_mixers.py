@@ -11,7 +11,7 @@ import zmanifold as zm
 from scipy.stats import beta, chisquare, kstest
 from torch import nn
 from zmanifold._base.errors import InputError
-from zmanifold.mixers import mixers_from_specs
+from zmanifold.mixers import mixers_from_specs, mixup
 from zmanifold.mixers._shuffles import shuffled_rows
 
 import oracles
@@ -127,6 +127,32 @@ def test_mixup_lambda_is_beta_distributed(alpha):
     low = lam[lam < 0.5]
     assert kstest(low, lambda v: 2 * beta(alpha, alpha).cdf(v)).pvalue > 1e-3
     assert chisquare([len(low), len(lam) - len(low)]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.4, 1.0, 3.0, 40.0])
+def test_lambda_of_a_gpu_is_beta_distributed(alpha):
+    mixer = zm.Mixup(alpha, per_sample=True)
+    uniforms = mixer._uniforms(4000, seeded(), torch.device("cpu"))
+    lam, partner = mixer._pairs_of(uniforms, 4000)
+    lam = lam.numpy()
+    low = lam[lam < 0.5]
+    assert kstest(low, lambda v: 2 * beta(alpha, alpha).cdf(v)).pvalue > 1e-3
+    assert chisquare([len(low), len(lam) - len(low)]).pvalue > 1e-3
+    assert sorted(partner.tolist()) == list(range(4000))
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_weights_of_a_gpu(per_sample, monkeypatch):
+    monkeypatch.setattr(mixup, "_draws_at_once", lambda _: True)
+    mixer = zm.Mixup(per_sample=per_sample)
+    weights = mixer.weights(16, generator=seeded(), dtype=torch.float64)
+    lam, partner = mixer._pairs_of(mixer._uniforms(16, seeded(), torch.device("cpu")), 16)
+    expected = torch.zeros(16, 16, dtype=torch.float64)
+    for i, j in enumerate(partner.tolist()):
+        share = lam[i if per_sample else 0]
+        expected[i, i] += share
+        expected[i, j] += 1 - share
+    assert torch.equal(weights, expected)
 
 
 def test_mixup_pairs_each_sample_with_one_partner():

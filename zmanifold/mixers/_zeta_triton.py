@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import torch
 import triton
@@ -11,9 +10,9 @@ import triton.language as tl
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-__all__ = ["drawn_rows"]
+from zmanifold.mixers._kernels import bits, device_of, padded
 
-_device_of: Any = torch.cuda.device_of
+__all__ = ["drawn_rows"]
 
 # The number of values in a two-dimensional block, 32 for each thread.
 _TILE = 4096
@@ -66,34 +65,25 @@ def drawn_rows(
     k = 0 if classes is None else num_classes
     weights = torch.empty((b, b), dtype=dtype, device=keys.device)
     soft = torch.empty((b, k), dtype=dtype, device=keys.device)
-    block = max(32, _padded(b))
-    with _device_of(keys):
+    block = max(32, padded(b))
+    with device_of(keys):
         _rows[(b,)](
             keys,
             keys if uniform is None else uniform,
             keys if classes is None else classes,
             weights,
             soft if k else weights,
-            _bits(gamma[0]),
-            _bits(0.0 if uniform is None else gamma[1] - gamma[0]),
+            bits(gamma[0]),
+            bits(0.0 if uniform is None else gamma[1] - gamma[0]),
             b,
             n_mix,
             k,
             block=block,
             chunk=min(block, _TILE // block),
-            some_classes=min(_padded(max(k, 1)), _TILE // block),
+            some_classes=min(padded(max(k, 1)), _TILE // block),
             anchored=anchored,
         )
     return weights, soft
-
-
-def _padded(count: int) -> int:
-    return 1 << (count - 1).bit_length()
-
-
-def _bits(number: float) -> int:
-    """Return a float64 as an integer: Triton would pass it as a float32."""
-    return int(struct.unpack("<q", struct.pack("<d", number))[0])
 
 
 @triton.jit(do_not_specialize=["low_bits", "span_bits", "b", "n_mix", "k"])

@@ -68,17 +68,44 @@ def _check_samples(x: Tensor) -> None:
 def _mixed(
     weights: Float[Tensor, "m b"], x: Float[Tensor, "b *shape"]
 ) -> Float[Tensor, "m *shape"]:
-    # Samples in the memory format channels_last are mixed with their channels last, so that the
-    # result has the same format.
-    last = x.ndim > 2 and x.stride(1) == 1
-    ordered = x.movedim(1, -1) if last else x
-    flat = ordered.flatten(1) if x.ndim > 1 else x[:, None]
+    flat = as_rows(x)
     # torch does not multiply floats of 8 bits.
     dtype = x.dtype if x.dtype.itemsize > 1 else torch.float32
     with autocast_outside(x.device.type):
         product = weights.to(dtype) @ flat.to(dtype)
-    mixed = product.to(x.dtype).reshape(weights.shape[0], *ordered.shape[1:])
-    return mixed.movedim(-1, 1) if last else mixed
+    return from_rows(product.to(x.dtype), x)
+
+
+def as_rows(x: Shaped[Tensor, "b *shape"]) -> Shaped[Tensor, "b d"]:
+    """Return each sample as a row, without a copy where samples lie dense in memory.
+
+    Samples in the memory format channels_last have their channels last in the rows, and mixed rows
+    the same format in `from_rows`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.mixers.linear import as_rows, from_rows
+    >>> x = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    >>> as_rows(x).shape, from_rows(as_rows(x), x).equal(x)
+    (torch.Size([2, 48]), True)
+    """
+    ordered = x.movedim(1, -1) if _channels_last(x) else x
+    return ordered.flatten(1) if x.ndim > 1 else x[:, None]
+
+
+def from_rows(
+    rows: Shaped[Tensor, "m d"], like: Shaped[Tensor, "b *shape"]
+) -> Shaped[Tensor, "m *shape"]:
+    """Return rows, ordered as those that `as_rows` makes of `like`, in its shape."""
+    shape, count = like.shape[1:], rows.shape[0]
+    if not _channels_last(like):
+        return rows.reshape(count, *shape)
+    return rows.reshape(count, *shape[1:], shape[0]).movedim(-1, 1)
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.ndim > 2 and x.stride(1) == 1
 
 
 class LinearMixer(nn.Module, ABC):

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from zmanifold._base.checks import is_number
 from zmanifold._base.errors import InputError
-from zmanifold.mixers.linear import LinearMixer, random_order, random_ranks
+from zmanifold.mixers._kernels import is_drawn_there, runs_kernels
+from zmanifold.mixers._targets import widened
+from zmanifold.mixers.linear import LinearMixer, as_rows, from_rows, random_order, random_ranks
 
 __all__ = ["Mixup"]
+
+_unpack_dual: Any = forward_ad.unpack_dual
+
+# What a kernel mixes.
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Mixup(LinearMixer):
@@ -77,10 +86,50 @@ class Mixup(LinearMixer):
         dtype: torch.dtype,
     ) -> Float64[Tensor, "b b"]:
         # In float64: if a sample is its own partner, λ + (1 - λ) must be 1 exactly.
-        lam = self._lambda(batch_size if self.per_sample else 1, generator, device)
-        partner = random_order((batch_size,), generator, device)
+        if _draws_at_once(device):
+            lam, partner = self._pairs_of(self._uniforms(batch_size, generator, device), batch_size)
+        else:
+            lam = self._lambda(batch_size if self.per_sample else 1, generator, device)
+            partner = random_order((batch_size,), generator, device)
         lam = lam.expand(batch_size)
         return torch.diag(lam).scatter_add(1, partner[:, None], (1 - lam)[:, None])
+
+    def _drawn_and_mixed(
+        self, x: Float[Tensor, "b *shape"], y: Tensor, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *other"]]:
+        if not (is_drawn_there(generator, x.device) and _by_kernel(x, y)):
+            return super()._drawn_and_mixed(x, y, generator)
+        from zmanifold.mixers._pairs_triton import mixed_pairs, pairs_and_labels
+
+        b, dtype = x.shape[0], widened(x.dtype)
+        hard = y.ndim == 1 and not y.is_floating_point()
+        lam, partner, soft = pairs_and_labels(
+            self._uniforms(b, generator, x.device),
+            y.long().contiguous() if hard else None,
+            batch_size=b,
+            alpha=self.alpha,
+            num_classes=self.num_classes or 0,
+            dtype=dtype,
+        )
+        if not hard:
+            targets = self._soft(y, dtype)
+            soft = from_rows(mixed_pairs(lam, partner, as_rows(targets)), targets)
+        return from_rows(mixed_pairs(lam, partner, as_rows(x)), x), soft
+
+    def _uniforms(
+        self, batch_size: int, generator: torch.Generator | None, device: torch.device
+    ) -> Float64[Tensor, " n"]:
+        """Draw all numbers that a batch needs: two for each λ, then the keys of the partners."""
+        lambdas = batch_size if self.per_sample else 1
+        return random_ranks((2 * lambdas + batch_size,), generator, device)
+
+    def _pairs_of(
+        self, uniforms: Float64[Tensor, " n"], batch_size: int
+    ) -> tuple[Float64[Tensor, " lambdas"], Int64[Tensor, " b"]]:
+        """Return λ and the partners from the numbers that `_uniforms` draws."""
+        lambdas = batch_size if self.per_sample else 1
+        lam = _symmetric_beta(uniforms[:lambdas], uniforms[lambdas : 2 * lambdas], self.alpha)
+        return lam, uniforms[2 * lambdas :].argsort(stable=True)
 
     def _lambda(
         self, count: int, generator: torch.Generator | None, device: torch.device
@@ -96,3 +145,53 @@ class Mixup(LinearMixer):
         uniform = 1 - random_ranks((2, count), generator, device)
         log_gamma = boosted.log() + uniform.log() / self.alpha
         return torch.sigmoid(log_gamma[0] - log_gamma[1])
+
+
+def _draws_at_once(device: torch.device) -> bool:
+    """Tell whether one launch draws all numbers of a batch: on a GPU each launch takes 2 to 10 µs.
+
+    Elsewhere a seed keeps the λ and the partners that it has had since version 0.1.0.
+    """
+    return device.type == "cuda"
+
+
+def _symmetric_beta(
+    spread: Float64[Tensor, " n"], turn: Float64[Tensor, " n"], alpha: float
+) -> Float64[Tensor, " n"]:
+    """Return variates of Beta(α, α) from two uniform numbers in [0, 1) each, without rejection.
+
+    With U = 1 - spread and c = cos(π turn), t = sqrt(U^(-1/α) - 1) c times sqrt(2α) has Student's
+    t distribution of 2α degrees of freedom (Bailey 1994), of which 1/2 + t / (2 sqrt(1 + t²)) is a
+    variate of Beta(α, α). The smaller of it and 1 minus it is 1/(1 + (|t| + sqrt(1 + t²))²).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from zmanifold.mixers.mixup import _symmetric_beta
+    >>> spread, turn = torch.tensor([[0.0, 0.75, 0.75], [0.2, 0.0, 1.0]]).double()
+    >>> _symmetric_beta(spread, turn, 1.0)
+    tensor([0.5000, 0.9330, 0.0670], dtype=torch.float64)
+    """
+    # exp(600) and its square root's square are finite, and exp(-600) is as good as 0.
+    exponent = (-(1 - spread).log() / alpha).clamp(max=600)
+    cosine = (math.pi * turn).cos()
+    t = (exponent.exp() - 1).sqrt() * cosine.abs()
+    smaller = 1 / ((t + (t * t + 1).sqrt()) ** 2 + 1)
+    return torch.where(cosine < 0, smaller, 1 - smaller)
+
+
+def _by_kernel(x: Tensor, y: Tensor) -> bool:
+    """Tell whether GPU kernels, which nobody differentiates, mix these samples and targets."""
+    mixed = (x, y) if y.is_floating_point() else (x,)
+    return (
+        all(t.dtype in _DTYPES for t in mixed)
+        and not (torch.is_grad_enabled() and any(t.requires_grad for t in mixed))
+        and not any(_has_tangent(t) for t in mixed)
+        # Tensors of other classes may have no memory that a kernel could read.
+        and all(type(t) in (Tensor, nn.Parameter) for t in (x, y))
+        and runs_kernels(x.device)
+    )
+
+
+def _has_tangent(x: Tensor) -> bool:
+    return _unpack_dual(x).tangent is not None

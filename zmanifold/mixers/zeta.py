@@ -16,6 +16,7 @@ from torch import Tensor
 from zmanifold._base.arrays import as_array
 from zmanifold._base.checks import check_count, is_number
 from zmanifold._base.errors import InputError
+from zmanifold.mixers._kernels import is_drawn_there, runs_kernels
 from zmanifold.mixers._targets import widened
 from zmanifold.mixers.linear import LinearMixer, mix, random_order, random_ranks
 
@@ -133,11 +134,9 @@ class ZetaMixup(LinearMixer):
     def _drawn_and_mixed(
         self, x: Float[Tensor, "b *shape"], y: Tensor, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *other"]]:
-        source = x.device if generator is None else generator.device
-        # A generator made for "cuda" does not say which GPU: that is the current one.
-        one_place = source in (x.device, torch.device(x.device.type))
         dtype = widened(x.dtype)
         classes = y.ndim == 1 and not y.is_floating_point()
+        one_place = is_drawn_there(generator, x.device)
         if not (classes and one_place and _by_kernel(x.shape[0], x.device, dtype)):
             return super()._drawn_and_mixed(x, y, generator)
         numbers = y.long().contiguous()
@@ -197,29 +196,10 @@ class ZetaMixup(LinearMixer):
 def _by_kernel(batch_size: int, device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether one GPU kernel draws the weights, instead of 18 of torch's kernels."""
     return (
-        device.type == "cuda"
-        and not torch.compiler.is_compiling()
-        and batch_size <= _LARGEST_BY_KERNEL
+        batch_size <= _LARGEST_BY_KERNEL
         and dtype in (torch.float32, torch.float64)
-        # Tensors under transformations of torch.func have no memory that a kernel could read.
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and _compiles(device)
+        and runs_kernels(device)
     )
-
-
-@lru_cache
-def _compiles(device: torch.device) -> bool:
-    """Tell whether Triton, which is optional, compiles kernels for this GPU."""
-    try:
-        from triton.runtime import driver
-
-        import zmanifold.mixers._zeta_triton  # noqa: F401  # whether it can be imported
-
-        # Triton compiles its driver, which needs a C compiler.
-        driver.active.get_current_target()
-    except Exception:
-        return False
-    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def _p_series(gamma: float | Tensor, n_mix: int, device: torch.device) -> Float64[Tensor, " t"]:
