@@ -184,12 +184,12 @@ def _by_kernel(x: Tensor, y: Tensor) -> bool:
     """Tell whether GPU kernels, which nobody differentiates, mix these samples and targets."""
     mixed = (x, y) if y.is_floating_point() else (x,)
     return (
-        all(t.dtype in _DTYPES for t in mixed)
+        runs_kernels(x.device)
+        and all(t.dtype in _DTYPES for t in mixed)
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in mixed))
         and not any(_has_tangent(t) for t in mixed)
         # Tensors of other classes may have no memory that a kernel could read.
         and all(type(t) in (Tensor, nn.Parameter) for t in (x, y))
-        and runs_kernels(x.device)
     )
 
 

@@ -195,10 +195,11 @@ class ZetaMixup(LinearMixer):
 
 def _by_kernel(batch_size: int, device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether one GPU kernel draws the weights, instead of 18 of torch's kernels."""
+    # The size last: to compare it would tie a compiled graph to sizes up to that one.
     return (
-        batch_size <= _LARGEST_BY_KERNEL
+        runs_kernels(device)
         and dtype in (torch.float32, torch.float64)
-        and runs_kernels(device)
+        and batch_size <= _LARGEST_BY_KERNEL
     )
 
 
