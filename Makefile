@@ -27,12 +27,15 @@ gpu:
 test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+# The kernels are compiled beside mypy, once, and not by each process of the tests.
+	$(BIN)/python tests/compile_kernels.py & compiling=$$!; \
+		$(BIN)/mypy; checked=$$?; wait $$compiling && exit $$checked
 # Several processes share the cores: a waiting thread leaves its core to the others.
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(SHARED)
 # Compiled code writes past the end of an array without a word: its tests once more, with checks.
-	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/.venv/checked $(BIN)/python -m pytest $(SHARED) \
-		$(KERNELS)
+# It is compiled in each process that uses it: few processes, each with whole files.
+	OMP_WAIT_POLICY=passive NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/.venv/checked \
+		$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile $(KERNELS)
 
 # The suite on each of these Pythons that is installed, pyenv's too, in an environment of its own.
 test-all: $(addprefix test-,3.11 3.12 3.13)
