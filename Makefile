@@ -3,7 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DATASET ?= digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-SHARED := -n auto --maxprocesses 4 --dist loadgroup
+# By whole files: what a file compiles or computes for its tests is needed in one process alone.
+SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile
 KERNELS := $(addprefix tests/,base/test_locality.py $(addprefix dimension/test_,inertia.py inertia_small.py) $(addprefix neighbors/test_,measuring.py shortlists.py tree.py))
 
 .PHONY: figures claims benchmark gpu test test-all fuzz clean
@@ -33,9 +34,8 @@ test: .venv/.test
 # Several processes share the cores: a waiting thread leaves its core to the others.
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(SHARED)
 # Compiled code writes past the end of an array without a word: its tests once more, with checks.
-# It is compiled in each process that uses it: few processes, each with whole files.
 	OMP_WAIT_POLICY=passive NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/.venv/checked \
-		$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile $(KERNELS)
+		$(BIN)/python -m pytest $(SHARED) --maxprocesses 2 $(KERNELS)
 
 # The suite on each of these Pythons that is installed, pyenv's too, in an environment of its own.
 test-all: $(addprefix test-,3.11 3.12 3.13)

@@ -67,9 +67,6 @@ def arguments(device: str, *, tiny: bool) -> list[str]:
     given = ["-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:benchmark", "-k", chosen]
     given += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     given += ["--continue-on-collection-errors", *(str(path) for path in places if path.exists())]
-    if not (find_spec("beartype") and find_spec("jaxtyping")):
-        # Without them shapes are not checked.
-        given += ["-o", "addopts=--import-mode=importlib"]
     workers = min(10, len(os.sched_getaffinity(0)) - 2)
     if not tiny and workers > 1 and find_spec("xdist"):
         given += ["-n", str(workers)]

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+# Before the package is imported. A machine with a GPU may lack what it needs (docs/gpu.md).
+if find_spec("beartype"):
+    import shapes
+
+    shapes.watch("zmanifold")
+
 from zmanifold.cli import app as cli
 
 # Drawing must not need a screen.
@@ -20,13 +28,6 @@ settings.load_profile("suite")
 
 # `make fuzz`: examples for each of the nine kinds of files in tests/datasets/test_fuzz.py.
 settings.register_profile("fuzz", max_examples=14_000, deadline=None, derandomize=False)
-
-
-def pytest_collection_modifyitems(items):
-    # pynndescent compiles for half a minute in each process: its tests share one worker.
-    for item in items:
-        if "approximate" in item.path.name:
-            item.add_marker(pytest.mark.xdist_group("pynndescent"))
 
 
 @pytest.fixture(params=DEVICES)

@@ -9,10 +9,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-import zmanifold as zm
 from zmanifold._base.kernels import aligned_zeros, single, use_widest_vectors
-
-import oracles
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,17 +20,15 @@ def test_where_nothing_can_be_written_code_is_compiled_anew():
 import numba.core.caching as caching
 for locator in caching.CacheImpl._locator_classes:
     locator.from_function = classmethod(lambda *a: None)
-import zmanifold as zm
-X, _ = zm.make_helix(200, random_state=0)
-print(*zm.kneighbors(X, 2)[1][0])
+from zmanifold._base.kernels import aligned_zeros
+print(aligned_zeros(1, 2, 64).shape)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    X, _ = zm.make_helix(200, random_state=0)
-    assert done.stdout.split() == [str(i) for i in oracles.neighbors(X, 2)[1][0]]
+    assert done.stdout == "(1, 2, 72)\n"
 
 
 def test_the_widest_vectors_are_asked_for():

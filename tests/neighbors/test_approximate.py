@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,11 @@ import oracles
 pytest.importorskip("pynndescent")
 # pynndescent compiles on its first call.
 pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
+
+
+def test_its_examples():
+    tried = doctest.testmod(approximate)
+    assert (tried.failed, tried.attempted) == (0, 7)
 
 
 def share_within(found, X, rows, j):

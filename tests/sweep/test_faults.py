@@ -21,7 +21,7 @@ _CAP_DAC_OVERRIDE, _PR_CAPBSET_DROP = 1, 24
 
 
 def test_killed_at_random_moments(tmp_path):
-    kills = 30
+    kills = 20
     ran = subprocess.run(
         [sys.executable, FOLDER / "kills.py", tmp_path, str(kills), "0"],
         capture_output=True, text=True, check=False,

@@ -307,7 +307,7 @@ def random_order(
     device: torch.device,
     *,
     first: Tensor | None = None,
-) -> Int64[Tensor, ...]:
+) -> Int64[Tensor, "..."]:
     """Draw permutations of the last axis; places where `first` is 1 come first."""
     keys = random_ranks(shape, generator, device)
     if first is not None:
@@ -321,7 +321,7 @@ def random_order(
 
 def random_ranks(
     shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
-) -> Float[Tensor, ...]:
+) -> Float[Tensor, "..."]:
     """Draw random numbers to sort by, in float64: ties, which bias a permutation, hardly occur."""
     if generator is None:
         return torch.rand(shape, device=device, dtype=torch.float64)
