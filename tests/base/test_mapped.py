@@ -53,7 +53,8 @@ def test_a_file_that_changes_fails_the_cells_that_would_read_it(file, monkeypatc
     assert [row["mixer"] for row in result.rows] == ["none", "mixup"]
 
 
-def test_a_block_of_a_stream_is_read_from_the_same_file(file, monkeypatch):
+def test_a_block_of_a_stream_is_read_from_the_same_file(file, monkeypatch, one_thread):
+    """In one thread: no check helps another that reads at the moment of the cut."""
     monkeypatch.setattr(plan, "holds", lambda *_: False)
     X = np.load(file, mmap_mode="r")
     take, taken = MixedRows.take, []
