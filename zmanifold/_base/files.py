@@ -119,12 +119,16 @@ def check_output(
     if path.suffix.lower() not in endings:
         raise unknown_name("ending of the output", path.suffix or path.name, endings)
     try:
-        folder = (path.resolve() if path.is_symlink() else path).parent
+        place = path.resolve() if path.is_symlink() else path
+        if place.is_symlink():
+            # A link that leads back to itself: from Python 3.13 on `resolve` returns it.
+            raise RuntimeError(path)
+        folder = place.parent
         # Permissions are not enough: the file system may be read-only.
         if folder.is_dir():
             with tempfile.TemporaryFile(dir=folder):
                 exists = path.exists()
-    except (OSError, RuntimeError) as error:  # the latter of a link that leads back to itself
+    except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "it is a link to itself"
         raise InputError(
             f"the output {str(path)!r} cannot be written ({reason}): choose another folder or name."
