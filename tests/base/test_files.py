@@ -99,6 +99,9 @@ def test_links_and_files_that_cannot_be_written(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             files.check_output(tmp_path / name, overwrite=True)
+    with pytest.raises(OSError, match="link to itself"):
+        write(tmp_path / "loop.csv", "whole")
+    assert (tmp_path / "loop.csv").is_symlink()
 
 
 def test_file_and_name_are_on_the_disk_before_it_returns(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -119,19 +120,15 @@ def check_output(
     if path.suffix.lower() not in endings:
         raise unknown_name("ending of the output", path.suffix or path.name, endings)
     try:
-        place = path.resolve() if path.is_symlink() else path
-        if place.is_symlink():
-            # A link that leads back to itself: from Python 3.13 on `resolve` returns it.
-            raise RuntimeError(path)
-        folder = place.parent
+        folder = _place_of(path).parent
         # Permissions are not enough: the file system may be read-only.
         if folder.is_dir():
             with tempfile.TemporaryFile(dir=folder):
                 exists = path.exists()
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "it is a link to itself"
+    except OSError as error:
         raise InputError(
-            f"the output {str(path)!r} cannot be written ({reason}): choose another folder or name."
+            f"the output {str(path)!r} cannot be written ({error.strerror}): choose another folder "
+            "or name."
         ) from None
     if not folder.is_dir():
         raise InputError(f"the output folder {str(folder)!r} does not exist: make it first.")
@@ -238,7 +235,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
-    place = path.resolve() if path.is_symlink() else path
+    place = _place_of(path)
     # File names have at most 255 bytes. 50 characters take at most 200 of them in UTF-8, which
     # leaves room for the marks, the 8 random characters and the ending.
     prefix, suffix = f".{path.stem[:50]}-", f"{_PART}{path.suffix}"
@@ -261,6 +258,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         os.close(handle)
+
+
+def _place_of(path: Path) -> Path:
+    """Return the path that a symbolic link names in the end, or the path itself."""
+    if not path.is_symlink():
+        return path
+    # A link that leads back to itself: `resolve` raises RuntimeError, from Python 3.13 on it
+    # returns a link.
+    with contextlib.suppress(RuntimeError):
+        path = path.resolve()
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link to itself", str(path))
+    return path
 
 
 def _locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:

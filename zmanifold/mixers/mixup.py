@@ -89,7 +89,7 @@ class Mixup(LinearMixer):
         if _draws_at_once(device):
             lam, partner = self._pairs_of(self._uniforms(batch_size, generator, device), batch_size)
         else:
-            lam = self._lambda(batch_size if self.per_sample else 1, generator, device)
+            lam = self._lambda(self._n_lambdas(batch_size), generator, device)
             partner = random_order((batch_size,), generator, device)
         lam = lam.expand(batch_size)
         return torch.diag(lam).scatter_add(1, partner[:, None], (1 - lam)[:, None])
@@ -116,18 +116,21 @@ class Mixup(LinearMixer):
             soft = from_rows(mixed_pairs(lam, partner, as_rows(targets)), targets)
         return from_rows(mixed_pairs(lam, partner, as_rows(x)), x), soft
 
+    def _n_lambdas(self, batch_size: int) -> int:
+        return batch_size if self.per_sample else 1
+
     def _uniforms(
         self, batch_size: int, generator: torch.Generator | None, device: torch.device
     ) -> Float64[Tensor, " n"]:
         """Draw all numbers that a batch needs: two for each λ, then the keys of the partners."""
-        lambdas = batch_size if self.per_sample else 1
+        lambdas = self._n_lambdas(batch_size)
         return random_ranks((2 * lambdas + batch_size,), generator, device)
 
     def _pairs_of(
         self, uniforms: Float64[Tensor, " n"], batch_size: int
     ) -> tuple[Float64[Tensor, " lambdas"], Int64[Tensor, " b"]]:
         """Return λ and the partners from the numbers that `_uniforms` draws."""
-        lambdas = batch_size if self.per_sample else 1
+        lambdas = self._n_lambdas(batch_size)
         lam = _symmetric_beta(uniforms[:lambdas], uniforms[lambdas : 2 * lambdas], self.alpha)
         return lam, uniforms[2 * lambdas :].argsort(stable=True)
 
